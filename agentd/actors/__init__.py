@@ -1,0 +1,1 @@
+"""Who does it: bounded mailboxes, workers, permits, followers."""

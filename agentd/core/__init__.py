@@ -1,0 +1,1 @@
+"""What is decided: plain functions over values. No await, clock, randomness, files."""

@@ -1,0 +1,1 @@
+"""How agentd is reached: WebSocket and HTTP on one port."""

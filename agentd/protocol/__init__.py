@@ -1,0 +1,1 @@
+"""What is said: frames, errors, codec. Pure; imports msgspec only."""

@@ -1,0 +1,1 @@
+"""Who thinks: one protocol, the providers that speak it."""

@@ -1,0 +1,1 @@
+"""What is kept: the durable log and what is derived from it."""
