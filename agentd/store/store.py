@@ -1,0 +1,219 @@
+"""What a store must do: one durable log of numbered facts, the views derived from it, and the reads that serve them.
+
+The writing half takes `Append`s; it never interprets a body. An append is one step of one session: its records are
+consecutive, carry the session's next seq, and go down together with their rows in one transaction, or not at all.
+The reading half answers questions from separate read-only connections and never waits for a writer.
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One fact as it is stored; `body` is the frame as it is sent, byte for byte. `step`: first seq of its step."""
+
+    seq: int
+    step: int
+    ts: int
+    type: str
+    body: bytes
+    run: str | None = None
+    run_seq: int | None = None
+
+
+class SessionRow(msgspec.Struct, frozen=True, gc=False):
+    """The session as lists show it and as the next start needs it. Written when it changes."""
+
+    key: str
+    agent: str
+    owner: str
+    created: int
+    mode: str
+    epoch: int
+    leaf: str | None
+    unfinished: int  # runs that have not ended; recovery looks at sessions where this is not 0
+    wake_at: int | None  # Unix ms of the next timer of a resting session
+    updated: int
+
+
+class RunRow(msgspec.Struct, frozen=True, gc=False):
+    """A run's record, which can be looked up at any time. `cause` is JSON."""
+
+    run: str
+    session: str
+    kind: str
+    state: str
+    accepted: int
+    started: int | None
+    ended: int | None
+    cause: bytes | None
+
+
+class EntryRow(msgspec.Struct, frozen=True, gc=False):
+    """An entry of the transcript; `id` is unique over all sessions, `parent` may belong to another one (a branch)."""
+
+    id: str
+    session: str
+    parent: str | None
+    epoch: int
+    role: str
+    kind: str  # message, summary, plan, note
+    origin: str  # user, agent, tool, system
+    content: str
+    run: str | None
+    ts: int
+    seq: int
+
+
+class KeyRow(msgspec.Struct, frozen=True, gc=False):
+    """An idempotency key of a session and what it was used for."""
+
+    session: str
+    key: str
+    body_hash: str
+    run: str
+    ts: int
+
+
+class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
+    """A session's state after `seq`; `version` is the format's. A new one replaces the session's older ones but
+    for the newest two."""
+
+    session: str
+    seq: int
+    version: int
+    ts: int
+    body: bytes
+
+
+Row = SessionRow | RunRow | EntryRow | KeyRow | SnapshotRow
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One step of one session. `records` are consecutive and start at the session's next seq."""
+
+    session: str
+    term: int
+    records: tuple[Record, ...]
+    rows: tuple[Row, ...] = ()
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """Bodies of consecutive facts, ascending: the first has seq `first`, so bodies[i] has first + i."""
+
+    first: int
+    bodies: tuple[bytes, ...]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What a session's state is rebuilt from: evolve over `bodies` (seq > snapshot.seq, ascending) since `snapshot`."""
+
+    row: SessionRow
+    first: int  # oldest seq that is still kept
+    last: int
+    snapshot: SnapshotRow | None
+    bodies: tuple[bytes, ...]
+
+
+class SessionInfo(msgspec.Struct, frozen=True, gc=False):
+    """A line of session.list."""
+
+    row: SessionRow
+    first: int
+    last: int
+
+
+class Key(msgspec.Struct, frozen=True, gc=False):
+    run: str
+    body_hash: str
+
+
+class CommitFigures(msgspec.Struct):
+    """Counters of the log since it was opened, for metrics."""
+
+    commits: int = 0
+    appends: int = 0
+    facts: int = 0
+    failed_commits: int = 0
+    commit_ms_last: float = 0.0
+    commit_ms_max: float = 0.0
+    waiting: int = 0  # appends that wait for their commit now
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What opening found: `created` anew, or `quarantined` with where the damaged files went and what was lost."""
+
+    log_id: str
+    created: bool
+    quarantined: str | None = None  # folder of the damaged files
+    recovered_sessions: int = 0
+    recovered_facts: int = 0
+    notes: tuple[str, ...] = ()  # one sentence each: session, first seq that could not be read
+
+
+class Store(Protocol):
+    """A durable log with its views. One object per server; `opening` is set after `open`."""
+
+    opening: Opening
+    figures: CommitFigures
+
+    async def append(self, append: Append) -> None:
+        """Resolve when the facts are on the disk (fsync), together with their rows.
+
+        Appends of all sessions that wait are committed in one transaction (at most 512 facts are gathered; an append
+        is never split); nothing waits for more to come.
+
+        Raises:
+            StorageUnavailable: the commit failed; nothing of it is stored. Disk full is told by name.
+            Conflict: stale term or not the session's next seq; told before the transaction, so it fails alone.
+        """
+        ...
+
+    async def load(self, session: str) -> Loaded | None: ...
+
+    async def read(self, session: str, after: int, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
+        """Facts with seq > `after`, at least one when there is one, up to `limit` and about `limit_bytes`."""
+        ...
+
+    async def read_run(self, run: str, after: int = 0, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
+        """Facts of one run with run_seq > `after`; `first` is a run_seq."""
+        ...
+
+    async def sessions(
+        self, *, owner: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> list[SessionInfo]:
+        """By key, ascending, keys > `cursor`."""
+        ...
+
+    async def unfinished(self) -> list[str]:
+        """Keys of the sessions with unfinished runs."""
+        ...
+
+    async def run(self, run: str) -> RunRow | None: ...
+
+    async def runs(self, session: str, limit: int = 100) -> list[RunRow]:
+        """Newest first."""
+        ...
+
+    async def key(self, session: str, key: str) -> Key | None: ...
+
+    async def entries(self, ids: list[str]) -> dict[str, EntryRow]: ...
+
+    async def path(self, leaf: str, limit: int = 64, limit_bytes: int = 1 << 20) -> list[EntryRow]:
+        """From `leaf` towards the root, newest first, the leaf itself included."""
+        ...
+
+    async def prune_keys(self, before_ms: int) -> int: ...
+
+    async def close(self) -> None:
+        """Commit what waits, checkpoint, close every connection."""
+        ...
+
+
+Health = Literal["ok", "warning", "error"]
