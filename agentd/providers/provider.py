@@ -9,6 +9,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from agentd.protocol.facts import Usage
+
+__all__ = ["Events", "Message", "ModelReply", "ModelRequest", "Provider", "Purpose", "ToolCall", "ToolSpec", "Usage"]
+
 Purpose = Literal["answer", "task", "planning", "summary"]
 
 
@@ -45,17 +49,6 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...] = ()
     schema: dict[str, Any] | None = None
     max_output_tokens: int | None = None
-
-
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What calls cost; `ttft_ms` is the time to the first token of the first call. `estimated`: not the provider's."""
-
-    model: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    ttft_ms: int | None = None
-    calls: int = 0
-    estimated: bool = False
 
 
 class ModelReply(msgspec.Struct, frozen=True):

@@ -1,0 +1,130 @@
+"""Client frames: what may be asked over the wire (protocol.md, 4).
+
+Only these types are decoded; internal commands (attempt ended, recovered, permit free) are another set in
+`core/intents.py`, so that no client can forge them (rulings 41). Unknown fields are ignored. Bounds stand in the
+types, so that a wrong value is told with its path.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+RequestId = Annotated[str, Meta(min_length=1, max_length=128)]
+SessionKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=256)]
+Cursor = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+Note = Annotated[str, Meta(max_length=4096)]
+InputMode = Literal["enqueue", "steer", "interrupt", "reject"]
+
+Action = Literal[
+    "goal", "plan", "state", "status", "pause", "resume", "cancel", "steer", "follow_up", "retry", "approve", "block",
+    "answer", "clear_saturation", "heartbeat",
+]  # fmt: skip
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
+    """What every client frame may carry. `id` is echoed as `request` by the one reply."""
+
+    id: RequestId | None = None
+    session: SessionKey | None = None
+
+
+class Connect(Request, tag="connect"):
+    token: Annotated[str, Meta(max_length=4096)]
+    after: Cursor | None = None
+    log: Id | None = None
+    client: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Ping(Request, tag="ping"):
+    pass
+
+
+class Starts(Request):
+    """What starts work may be repeated safely under a key."""
+
+    wait: bool = False
+    leaf_id: Id | None = None
+    input_mode: InputMode = "enqueue"
+    idempotency_key: IdempotencyKey | None = None
+
+
+class ChatSend(Starts, tag="chat.send"):
+    content: str | None = None
+    text: str | None = None
+
+
+class SessionSend(ChatSend, tag="session.send"):
+    """The same under its older name."""
+
+
+class AgentControl(Starts, tag="agent.control"):
+    """One frame for all of an operator's acts; which fields an action needs is checked where it is taken apart."""
+
+    action: Action | None = None
+    goal: str | None = None
+    content: str | None = None
+    text: str | None = None
+    overflow: Literal["defer", "drop"] | None = None
+    run: Id | None = None
+    task: Id | None = None
+    gate: Id | None = None
+    note: Note | None = None
+    reason: Note | None = None
+    value: Any = None
+    session: Annotated[str, Meta(pattern=r"^(\*|[A-Za-z0-9._:-]{1,128})\Z")] | None = None
+
+
+class AgentHeartbeat(Request, tag="agent.heartbeat"):
+    pass
+
+
+class SessionNew(Request, tag="session.new"):
+    archive: bool = True
+    reason: Note | None = None
+
+
+class SessionReset(SessionNew, tag="session.reset"):
+    """The same under its older name; answered with its own type."""
+
+
+class SessionResume(Request, tag="session.resume"):
+    after: Cursor
+    log: Id | None = None
+
+
+class SessionHistory(Request, tag="session.history"):
+    leaf_id: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    before: Id | None = None
+
+
+class SessionList(Request, tag="session.list"):
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class EventsRead(Request, tag="events.read"):
+    run: Id | None = None
+    after: Cursor = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class TraceGet(Request, tag="trace.get"):
+    run: Id
+
+
+class IdentityGet(Request, tag="identity.get"):
+    pass
+
+
+class SessionContext(Request, tag="session.context"):
+    leaf_id: Id | None = None
+
+
+AnyCommand = (
+    Connect | Ping | ChatSend | SessionSend | AgentControl | AgentHeartbeat | SessionNew | SessionReset
+    | SessionResume | SessionHistory | SessionList | EventsRead | TraceGet | IdentityGet | SessionContext
+)  # fmt: skip

@@ -1,0 +1,438 @@
+"""Facts: what happened, one typed past-tense value with a sequence number each (design 1.1; protocol.md, 5).
+
+The same value is the row in the log and the frame on the wire, byte for byte. Facts are for ever: fields are only
+added, always with a default, a type is never renamed or used again; one stored example of each is decoded by a test.
+A field without default stands in every frame, also when it is null.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Mode = Literal["running", "paused"]
+RunKind = Literal["chat", "goal"]
+RunState = Literal["queued", "running", "waiting", "cancelling", "completed", "failed", "cancelled"]
+TaskStatus = Literal["pending", "running", "needs_review", "done", "failed", "cancelled", "skipped", "dropped"]
+StatusWord = Literal["running", "needs_review", "done", "failed", "cancelled", "skipped", "dropped", "retrying"]
+TaskKind = Literal["model", "tool", "join", "switch", "question", "delay"]
+Effect = Literal["none", "idempotent", "once"]
+FailPolicy = Literal["stop_all", "continue", "retry"]
+GateStatus = Literal["pending", "approved", "blocked"]
+Overflow = Literal["defer", "drop"]
+InputMode = Literal["steer", "follow_up"]
+Merge = Literal["append", "last"]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of the values that facts are made of."""
+
+
+class By(Part):
+    """Who caused a fact, and through what: ws, http, cli, recovery, planner, memory, timer."""
+
+    principal: str
+    via: str
+
+
+class Cause(Part):
+    """Why something ended other than done; `kind` as in `provider_error`, `task` the one it started from."""
+
+    code: str
+    message: str
+    kind: str | None = None
+    task: str | None = None
+    hint: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What model calls cost; `ttft_ms` is the time to the first token. `estimated`: counted here, not reported."""
+
+    model: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    ttft_ms: int | None = None
+    calls: int = 0
+    estimated: bool = False
+
+
+class Counts(Part):
+    """Tasks of a run by how they ended."""
+
+    total: int
+    done: int
+    failed: int
+    cancelled: int
+    skipped: int
+    dropped: int
+
+
+class Limits(Part):
+    dispatch: int
+    session: int
+    server: int = msgspec.field(name="global")
+    workers: int
+
+
+class Backpressure(Part):
+    """The one closed object that tells load: total = pending + queued + active + settled + dropped, always."""
+
+    scope: Literal["run", "session", "server"]
+    total: int
+    pending: int
+    accepted: int
+    queued: int
+    active: int
+    settled: int
+    dropped: int
+    dropped_ids: tuple[str, ...]
+    limit: Limits
+    saturated_since: int | None
+    retry_after_ms: int
+
+
+class WindowItem(Part):
+    """An entry of the active path as the state holds it: never its content (rulings 1). `bytes` of UTF-8."""
+
+    id: str
+    role: str
+    kind: str
+    bytes: int
+    pinned: bool = False
+
+
+class Retry(Part):
+    """At most `attempts` in all; `waits_s` between them, the last one repeats."""
+
+    attempts: int = 3
+    waits_s: tuple[float, ...] = (1.0, 4.0)
+
+
+class Case(Part):
+    """A way out of a switch: when the text of `input` equals or contains `match`, the tasks of `then` are taken."""
+
+    match: str
+    then: tuple[str, ...]
+
+
+class PlanTask(Part):
+    """A task as the plan declares it. `status` is the one when the plan was made."""
+
+    id: str
+    title: str
+    kind: TaskKind
+    depends_on: tuple[str, ...]
+    status: TaskStatus
+    group: str | None = None
+    prompt: str | None = None
+    input: dict[str, Any] | None = None
+    output: str | None = None
+    merge: Merge | None = None
+    tool: str | None = None
+    tools: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None
+    effect: Effect = "none"
+    timeout_s: float | None = None
+    retry: Retry | None = None
+    fail_policy: FailPolicy | None = None
+    required: bool = True
+    need: int | None = None
+    cases: tuple[Case, ...] = ()
+    otherwise: tuple[str, ...] = ()
+    delay_s: float | None = None
+    question: str | None = None
+
+
+class PlanGate(Part):
+    """A node that waits for a person's yes; tasks name it in `depends_on`."""
+
+    id: str
+    title: str
+    depends_on: tuple[str, ...]
+    status: GateStatus
+
+
+class PlanGroup(Part):
+    """Tasks that start together; `fail_policy` overrides the plan's for them."""
+
+    id: str
+    title: str | None = None
+    fail_policy: FailPolicy | None = None
+
+
+class Suggestion(Part):
+    """What a person may do next; `action` is a frame that may be sent as it stands."""
+
+    kind: str
+    reason: str
+    action: dict[str, Any] | None = None
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
+    """The envelope (protocol.md, 2). `run_seq` counts within the run; `step` is kept in the log, not sent."""
+
+    session: str
+    seq: int
+    ts: int
+    run: str | None = None
+    run_seq: int | None = None
+    by: By | None = None
+
+
+# ---- session ----------------------------------------------------------------------------------------------------
+
+
+class SessionCreated(Fact, tag="session.created"):
+    agent: str
+    owner: str
+
+
+class SessionMode(Fact, tag="session.mode"):
+    mode: Mode
+    reason: str | None = None
+
+
+class SessionEpoch(Fact, tag="session.epoch"):
+    """`archived`: entries that left working memory."""
+
+    epoch: int
+    archived: int
+    reason: str | None = None
+
+
+class SessionLeaf(Fact, tag="session.leaf"):
+    leaf: str | None
+    window: tuple[WindowItem, ...] = ()
+
+
+class SessionReceive(Fact, tag="session.receive"):
+    """The agent's words; `message` names the stream of deltas that they are the end of."""
+
+    role: str
+    content: str
+    entry: str
+    parent: str | None
+    message: str
+    usage: Usage
+    finish_reason: str
+    model: str | None
+
+
+class MemoryEvent(Fact, tag="memory.event"):
+    """Working memory changed; `range` is first and last entry id, `recall` the frame that brings them back."""
+
+    event: Literal["summarize", "evict", "load", "update", "pin", "forget", "failed"]
+    count: int
+    bytes_before: int
+    bytes_after: int
+    range: tuple[str, str]
+    recall: dict[str, Any]
+
+
+class Warned(Fact, tag="warning"):
+    code: str
+    message: str
+    source: str
+    details: dict[str, Any] | None = None
+
+
+# ---- run --------------------------------------------------------------------------------------------------------
+
+
+class RunAccepted(Fact, tag="run.accepted"):
+    """The user's words are kept here; `key` and `body_hash` are the request's idempotency key and what it covered."""
+
+    kind: RunKind
+    content: str
+    state: Literal["queued", "running"]
+    position: int | None = None
+    held: str | None = None
+    leaf_id: str | None = None
+    key: str | None = None
+    body_hash: str | None = None
+    overflow: Overflow = "defer"
+    epoch: int = 0
+    front: bool = False
+
+
+class RunStarted(Fact, tag="run.started"):
+    """The user's entry is made here, because only now its parent is known. `identity` is the hash of the text."""
+
+    entry: str
+    parent: str | None
+    identity: str | None = None
+    window: tuple[WindowItem, ...] | None = None
+
+
+class RunInput(Fact, tag="run.input"):
+    """Words for a run that goes on; a second one with `entry` says that they were placed (`input` numbers them)."""
+
+    mode: InputMode
+    content: str
+    input: int
+    entry: str | None = None
+    parent: str | None = None
+
+
+class RunWaiting(Fact, tag="run.waiting"):
+    gates: tuple[str, ...]
+    questions: tuple[str, ...]
+    cause: Cause
+
+
+class RunContinued(Fact, tag="run.continued"):
+    cause: Cause
+
+
+class RunCancelling(Fact, tag="run.cancelling"):
+    pass
+
+
+class RunEnded(Fact):
+    """What the three ends have in common. `unplaced`: inputs that no model step took any more."""
+
+    cause: Cause | None
+    usage: Usage
+    duration_ms: int
+    counts: Counts
+    unplaced: tuple[str, ...] = ()
+
+
+class RunCompleted(RunEnded, tag="run.completed"):
+    pass
+
+
+class RunFailed(RunEnded, tag="run.failed"):
+    pass
+
+
+class RunCancelled(RunEnded, tag="run.cancelled"):
+    pass
+
+
+# ---- plan and tasks ---------------------------------------------------------------------------------------------
+
+
+class AgentPlan(Fact, tag="agent.plan"):
+    plan: str
+    revision: int
+    goal: str
+    tasks: tuple[PlanTask, ...]
+    gates: tuple[PlanGate, ...]
+    groups: tuple[PlanGroup, ...] = ()
+    fail_policy: FailPolicy = "stop_all"
+
+
+class AgentProgress(Fact, tag="agent.progress"):
+    """Phases planner, workers, execution; `attempt` on a start after the first. Heartbeats are signals."""
+
+    phase: Literal["planner", "workers", "execution"]
+    status: str
+    message: str
+    backpressure: Backpressure | None = None
+    admitted: tuple[str, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
+    attempt: int | None = None
+    message_id: str | None = None
+
+
+class AgentStatus(Fact, tag="agent.status"):
+    """A task moved. `attempt` is absent when no attempt is concerned; `resume_at`: when the next one may start;
+    `recovery`: how many recoveries without progress this run has been charged with."""
+
+    task: str
+    status: StatusWord
+    message: str
+    attempt: int | None = None
+    worker: int | None = None
+    cause: Cause | None = None
+    result: Any = None
+    usage: Usage | None = None
+    admitted: tuple[str, ...] = ()
+    resume_at: int | None = None
+    recovery: int | None = None
+    backpressure: Backpressure | None = None
+
+
+class GateDecided(Fact, tag="gate.decided"):
+    gate: str
+    status: Literal["approved", "blocked"]
+    note: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class ToolCalled(Fact, tag="tool.called"):
+    task: str
+    attempt: int
+    call: str
+    tool: str
+    input: Any
+    effect: Effect = "none"
+
+
+class ToolResult(Fact, tag="tool.result"):
+    task: str
+    attempt: int
+    call: str
+    tool: str
+    output: Any
+
+
+class ToolFailed(Fact, tag="tool.failed"):
+    task: str
+    attempt: int
+    call: str
+    tool: str
+    error: Cause
+
+
+# ---- the server's own stream, session `_server` (rulings 38) -------------------------------------------------------
+
+
+class ServerStarted(Fact, tag="server.started"):
+    version: str
+    log: str
+    term: int
+
+
+class ServerStopped(Fact, tag="server.stopped"):
+    drained: bool
+
+
+class ServerQuarantined(Fact, tag="server.quarantined"):
+    """`folder` is relative to the state directory."""
+
+    folder: str
+    sessions: int
+    facts: int
+    notes: tuple[str, ...]
+
+
+class ServerMode(Fact, tag="server.mode"):
+    mode: Mode
+    reason: str | None = None
+
+
+class ServerDenied(Fact, tag="server.denied"):
+    action: str
+    target: str
+    reason: str
+
+
+class TokenAdded(Fact, tag="token.added"):
+    name: str
+    scopes: tuple[str, ...]
+
+
+class TokenRevoked(Fact, tag="token.revoked"):
+    name: str
+
+
+AnyFact = (
+    SessionCreated | SessionMode | SessionEpoch | SessionLeaf | SessionReceive | MemoryEvent | Warned
+    | RunAccepted | RunStarted | RunInput | RunWaiting | RunContinued | RunCancelling
+    | RunCompleted | RunFailed | RunCancelled
+    | AgentPlan | AgentProgress | AgentStatus | GateDecided | ToolCalled | ToolResult | ToolFailed
+    | ServerStarted | ServerStopped | ServerQuarantined | ServerMode | ServerDenied | TokenAdded | TokenRevoked
+)  # fmt: skip
+
+RUN_ENDS = (RunCompleted, RunFailed, RunCancelled)
