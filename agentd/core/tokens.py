@@ -1,0 +1,31 @@
+"""How large a text is and how to cut it: bytes as UTF-8, tokens as an estimate.
+
+Every cut lies on a code point. The estimate is bytes divided by a factor of the model, rounded up: no tokenizer is
+asked, because a decision must not depend on which package happens to be installed.
+"""
+
+import math
+
+
+def byte_length(text: str) -> int:
+    """Bytes of `text` as UTF-8; a lone surrogate counts three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def token_estimate(size_bytes: int, bytes_per_token: float) -> int:
+    """Tokens of a text of `size_bytes`, rounded up."""
+    return math.ceil(size_bytes / bytes_per_token)
+
+
+def cut_to_bytes(text: str, max_bytes: int) -> str:
+    """The longest prefix of `text` that takes at most `max_bytes` bytes; `text` itself when it fits."""
+    if max_bytes <= 0:
+        return ""
+    # A code point takes at most four bytes, so most texts that fit are known to fit by their length.
+    if len(text) * 4 <= max_bytes or byte_length(text) <= max_bytes:
+        return text
+    data = text[: max_bytes + 1].encode("utf-8", "surrogatepass")
+    end = max_bytes
+    while data[end] & 0xC0 == 0x80:  # the byte after the cut continues a code point
+        end -= 1
+    return data[:end].decode("utf-8", "surrogatepass")
