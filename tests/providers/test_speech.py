@@ -1,0 +1,98 @@
+"""What the offline provider says for each purpose."""
+
+import pytest
+
+from agentd.providers.provider import Message, ModelRequest, Purpose
+from agentd.providers.speech import agent_name, quoted, spoken
+from tests.providers.recorded import asked
+
+
+def answer(*turns: str, system: str | None = None, purpose: Purpose = "answer") -> str:
+    return spoken(asked(*turns, system=system, purpose=purpose), turns[-1])
+
+
+def test_arithmetic_is_worked_out() -> None:
+    assert answer("what is 12*7?").startswith("12 * 7 = 84")
+
+
+@pytest.mark.parametrize("earlier", ["My name is Ada.", "Hi, I'm Ada", "please call me Ada"])
+def test_the_users_name_is_found_in_the_conversation(earlier: str) -> None:
+    assert "Ada" in answer(earlier, "Hello", "What is my name?")
+
+
+def test_an_unknown_name_is_told_with_what_there_is() -> None:
+    reply = answer("Hello", "Hello", "What is my name?")
+    assert "can't find your name" in reply
+    assert "2 earlier messages" in reply
+
+
+def test_what_was_said_first_and_last_is_quoted() -> None:
+    talk = ("apples first", "ok", "then pears", "ok")
+    assert "then pears" in answer(*talk, "What did I say?")
+    assert "apples first" in answer(*talk, "What did I say first?")
+    assert "0 earlier messages" in answer("What did I say?")
+    assert "4 earlier messages" in answer(*talk, "How many messages do you have?")
+
+
+@pytest.mark.parametrize("identity", ["# IDENTITY\n\n- **Name:** Nova\n", "You are Nova, an agent.", "Name: Nova"])
+def test_the_identity_is_visible(identity: str) -> None:
+    assert agent_name([Message("system", identity)]) == "Nova"
+    assert "Nova" in answer("Who are you?", system=identity)
+
+
+def test_a_greeting_a_repetition_and_silence_are_answered() -> None:
+    assert answer("hello").startswith("Hello!")
+    assert answer("say blue whale") == "blue whale"
+    assert "no words" in answer("  ")
+
+
+def test_a_quotation_is_cut_on_a_word() -> None:
+    assert quoted("one two three", words_max=2) == "one two…"
+    assert quoted("aaaa bbbb cccc", chars_max=10) == "aaaa bbbb…"
+    assert quoted("short  text") == "short text"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Compute 3*4", "3 * 4 = 12"),
+        ("Write a haiku about rain", "Outline for “Write a haiku about rain”"),
+        ("Summarize the text\nFirst one. Second one. Third one. Fourth one.", "First one. Second one. Third one."),
+        ("Task: compute 2+3\nUse what you know.", "2 + 3 = 5"),
+        ("Buy milk", "Buy milk"),
+        ("", "0 words"),
+    ],
+)
+def test_a_task_gets_a_small_result_for_its_title(prompt: str, expected: str) -> None:
+    assert expected in answer(prompt, purpose="task")
+
+
+def test_the_answer_of_a_goal_tells_each_outcome_in_order() -> None:
+    evidence = (
+        'Results so far:\n<result task="t1" title="Count words" status="done">\n42 words\n</result>\n'
+        '<result task="t2" title="Write it" status="failed">the model was away</result>\n'
+        "## Print it (skipped)\n- [dropped] Ship it: no room\n"
+    )
+    reply = answer(evidence)
+    assert reply.splitlines()[0].startswith("1 of 4 tasks done")
+    assert reply.splitlines()[1:] == [
+        "1. Count words: 42 words",
+        "2. Write it — failed: the model was away",
+        "3. Print it — skipped",
+        "4. Ship it — dropped: no room",
+    ]
+
+
+def test_results_are_found_in_what_the_server_adds_but_not_in_the_history() -> None:
+    added = ModelRequest((Message("system", "[done] Count: 42"), Message("user", "count")), "answer")
+    assert "1. Count: 42" in spoken(added, "count")
+    assert "task" not in answer("[done] Count: 42", "I see", "and now?")
+
+
+def test_a_summary_is_an_extract_that_keeps_the_newest() -> None:
+    reply = answer("One. More.", "Two! More.", "Three", purpose="summary")
+    assert reply.splitlines()[1:] == ["user: One.", "assistant: Two!", "user: Three"]
+    many = answer(*(f"message {number} " + "x" * 200 for number in range(41)), purpose="summary")
+    assert "left out" in many
+    assert "message 40" in many
+    assert len(many) < 2_000
