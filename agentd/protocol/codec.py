@@ -70,9 +70,13 @@ def _diagnosed(text: bytes, error: Exception) -> BadFrame:
     request = _request_id(value)
     name = value.get("type")
     if not isinstance(name, str):
-        return BadFrame(InvalidFrame("no string `type`", hint='Every frame has a "type", such as "chat.send".'), request)
+        return BadFrame(
+            InvalidFrame("no string `type`", hint='Every frame has a "type", such as "chat.send".'), request
+        )
     if name not in _TYPES:
-        return BadFrame(UnknownType(f"unknown type {_shown(name)}", hint="See docs/protocol.md for the types."), request)
+        return BadFrame(
+            UnknownType(f"unknown type {_shown(name)}", hint="See docs/protocol.md for the types."), request
+        )
     path = _surrogate(value, "$")
     if path is not None:
         return BadFrame(

@@ -31,18 +31,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", gc=Fa
     session: SessionKey | None = None
 
 
-class Connect(Request, tag="connect"):
+class Connect(Request, frozen=True, tag="connect"):
     token: Annotated[str, Meta(max_length=4096)]
     after: Cursor | None = None
     log: Id | None = None
     client: Annotated[str, Meta(max_length=256)] | None = None
 
 
-class Ping(Request, tag="ping"):
+class Ping(Request, frozen=True, tag="ping"):
     pass
 
 
-class Starts(Request):
+class Starts(Request, frozen=True):
     """What starts work may be repeated safely under a key."""
 
     wait: bool = False
@@ -51,16 +51,16 @@ class Starts(Request):
     idempotency_key: IdempotencyKey | None = None
 
 
-class ChatSend(Starts, tag="chat.send"):
+class ChatSend(Starts, frozen=True, tag="chat.send"):
     content: str | None = None
     text: str | None = None
 
 
-class SessionSend(ChatSend, tag="session.send"):
+class SessionSend(ChatSend, frozen=True, tag="session.send"):
     """The same under its older name."""
 
 
-class AgentControl(Starts, tag="agent.control"):
+class AgentControl(Starts, frozen=True, tag="agent.control"):
     """One frame for all of an operator's acts; which fields an action needs is checked where it is taken apart."""
 
     action: Action | None = None
@@ -77,50 +77,50 @@ class AgentControl(Starts, tag="agent.control"):
     session: Annotated[str, Meta(pattern=r"^(\*|[A-Za-z0-9._:-]{1,128})\Z")] | None = None
 
 
-class AgentHeartbeat(Request, tag="agent.heartbeat"):
+class AgentHeartbeat(Request, frozen=True, tag="agent.heartbeat"):
     pass
 
 
-class SessionNew(Request, tag="session.new"):
+class SessionNew(Request, frozen=True, tag="session.new"):
     archive: bool = True
     reason: Note | None = None
 
 
-class SessionReset(SessionNew, tag="session.reset"):
+class SessionReset(SessionNew, frozen=True, tag="session.reset"):
     """The same under its older name; answered with its own type."""
 
 
-class SessionResume(Request, tag="session.resume"):
+class SessionResume(Request, frozen=True, tag="session.resume"):
     after: Cursor
     log: Id | None = None
 
 
-class SessionHistory(Request, tag="session.history"):
+class SessionHistory(Request, frozen=True, tag="session.history"):
     leaf_id: Id | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 50
     before: Id | None = None
 
 
-class SessionList(Request, tag="session.list"):
+class SessionList(Request, frozen=True, tag="session.list"):
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
     cursor: Annotated[str, Meta(max_length=128)] | None = None
 
 
-class EventsRead(Request, tag="events.read"):
+class EventsRead(Request, frozen=True, tag="events.read"):
     run: Id | None = None
     after: Cursor = 0
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
-class TraceGet(Request, tag="trace.get"):
+class TraceGet(Request, frozen=True, tag="trace.get"):
     run: Id
 
 
-class IdentityGet(Request, tag="identity.get"):
+class IdentityGet(Request, frozen=True, tag="identity.get"):
     pass
 
 
-class SessionContext(Request, tag="session.context"):
+class SessionContext(Request, frozen=True, tag="session.context"):
     leaf_id: Id | None = None
 
 

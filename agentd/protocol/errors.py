@@ -156,9 +156,7 @@ class ProviderError(AgentdError):
     def __init__(
         self, message: str, *, kind: str, retryable: bool, retry_after_ms: int | None = None, hint: str | None = None
     ) -> None:
-        super().__init__(
-            message, hint=hint, details={"kind": kind}, retry_after_ms=retry_after_ms, retryable=retryable
-        )
+        super().__init__(message, hint=hint, details={"kind": kind}, retry_after_ms=retry_after_ms, retryable=retryable)
         self.kind = kind
 
 

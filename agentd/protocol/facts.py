@@ -27,14 +27,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """Base of the values that facts are made of."""
 
 
-class By(Part):
+class By(Part, frozen=True):
     """Who caused a fact, and through what: ws, http, cli, recovery, planner, memory, timer."""
 
     principal: str
     via: str
 
 
-class Cause(Part):
+class Cause(Part, frozen=True):
     """Why something ended other than done; `kind` as in `provider_error`, `task` the one it started from."""
 
     code: str
@@ -55,7 +55,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     estimated: bool = False
 
 
-class Counts(Part):
+class Counts(Part, frozen=True):
     """Tasks of a run by how they ended."""
 
     total: int
@@ -66,14 +66,14 @@ class Counts(Part):
     dropped: int
 
 
-class Limits(Part):
+class Limits(Part, frozen=True):
     dispatch: int
     session: int
     server: int = msgspec.field(name="global")
     workers: int
 
 
-class Backpressure(Part):
+class Backpressure(Part, frozen=True):
     """The one closed object that tells load: total = pending + queued + active + settled + dropped, always."""
 
     scope: Literal["run", "session", "server"]
@@ -90,7 +90,7 @@ class Backpressure(Part):
     retry_after_ms: int
 
 
-class WindowItem(Part):
+class WindowItem(Part, frozen=True):
     """An entry of the active path as the state holds it: never its content (rulings 1). `bytes` of UTF-8."""
 
     id: str
@@ -100,21 +100,21 @@ class WindowItem(Part):
     pinned: bool = False
 
 
-class Retry(Part):
+class Retry(Part, frozen=True):
     """At most `attempts` in all; `waits_s` between them, the last one repeats."""
 
     attempts: int = 3
     waits_s: tuple[float, ...] = (1.0, 4.0)
 
 
-class Case(Part):
+class Case(Part, frozen=True):
     """A way out of a switch: when the text of `input` equals or contains `match`, the tasks of `then` are taken."""
 
     match: str
     then: tuple[str, ...]
 
 
-class PlanTask(Part):
+class PlanTask(Part, frozen=True):
     """A task as the plan declares it. `status` is the one when the plan was made."""
 
     id: str
@@ -142,7 +142,7 @@ class PlanTask(Part):
     question: str | None = None
 
 
-class PlanGate(Part):
+class PlanGate(Part, frozen=True):
     """A node that waits for a person's yes; tasks name it in `depends_on`."""
 
     id: str
@@ -151,7 +151,7 @@ class PlanGate(Part):
     status: GateStatus
 
 
-class PlanGroup(Part):
+class PlanGroup(Part, frozen=True):
     """Tasks that start together; `fail_policy` overrides the plan's for them."""
 
     id: str
@@ -159,7 +159,7 @@ class PlanGroup(Part):
     fail_policy: FailPolicy | None = None
 
 
-class Suggestion(Part):
+class Suggestion(Part, frozen=True):
     """What a person may do next; `action` is a frame that may be sent as it stands."""
 
     kind: str
@@ -181,17 +181,17 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 # ---- session ----------------------------------------------------------------------------------------------------
 
 
-class SessionCreated(Fact, tag="session.created"):
+class SessionCreated(Fact, frozen=True, tag="session.created"):
     agent: str
     owner: str
 
 
-class SessionMode(Fact, tag="session.mode"):
+class SessionMode(Fact, frozen=True, tag="session.mode"):
     mode: Mode
     reason: str | None = None
 
 
-class SessionEpoch(Fact, tag="session.epoch"):
+class SessionEpoch(Fact, frozen=True, tag="session.epoch"):
     """`archived`: entries that left working memory."""
 
     epoch: int
@@ -199,12 +199,12 @@ class SessionEpoch(Fact, tag="session.epoch"):
     reason: str | None = None
 
 
-class SessionLeaf(Fact, tag="session.leaf"):
+class SessionLeaf(Fact, frozen=True, tag="session.leaf"):
     leaf: str | None
     window: tuple[WindowItem, ...] = ()
 
 
-class SessionReceive(Fact, tag="session.receive"):
+class SessionReceive(Fact, frozen=True, tag="session.receive"):
     """The agent's words; `message` names the stream of deltas that they are the end of."""
 
     role: str
@@ -217,7 +217,7 @@ class SessionReceive(Fact, tag="session.receive"):
     model: str | None
 
 
-class MemoryEvent(Fact, tag="memory.event"):
+class MemoryEvent(Fact, frozen=True, tag="memory.event"):
     """Working memory changed; `range` is first and last entry id, `recall` the frame that brings them back."""
 
     event: Literal["summarize", "evict", "load", "update", "pin", "forget", "failed"]
@@ -228,7 +228,7 @@ class MemoryEvent(Fact, tag="memory.event"):
     recall: dict[str, Any]
 
 
-class Warned(Fact, tag="warning"):
+class Warned(Fact, frozen=True, tag="warning"):
     code: str
     message: str
     source: str
@@ -238,7 +238,7 @@ class Warned(Fact, tag="warning"):
 # ---- run --------------------------------------------------------------------------------------------------------
 
 
-class RunAccepted(Fact, tag="run.accepted"):
+class RunAccepted(Fact, frozen=True, tag="run.accepted"):
     """The user's words are kept here; `key` and `body_hash` are the request's idempotency key and what it covered."""
 
     kind: RunKind
@@ -254,7 +254,7 @@ class RunAccepted(Fact, tag="run.accepted"):
     front: bool = False
 
 
-class RunStarted(Fact, tag="run.started"):
+class RunStarted(Fact, frozen=True, tag="run.started"):
     """The user's entry is made here, because only now its parent is known. `identity` is the hash of the text."""
 
     entry: str
@@ -263,7 +263,7 @@ class RunStarted(Fact, tag="run.started"):
     window: tuple[WindowItem, ...] | None = None
 
 
-class RunInput(Fact, tag="run.input"):
+class RunInput(Fact, frozen=True, tag="run.input"):
     """Words for a run that goes on; a second one with `entry` says that they were placed (`input` numbers them)."""
 
     mode: InputMode
@@ -273,21 +273,21 @@ class RunInput(Fact, tag="run.input"):
     parent: str | None = None
 
 
-class RunWaiting(Fact, tag="run.waiting"):
+class RunWaiting(Fact, frozen=True, tag="run.waiting"):
     gates: tuple[str, ...]
     questions: tuple[str, ...]
     cause: Cause
 
 
-class RunContinued(Fact, tag="run.continued"):
+class RunContinued(Fact, frozen=True, tag="run.continued"):
     cause: Cause
 
 
-class RunCancelling(Fact, tag="run.cancelling"):
+class RunCancelling(Fact, frozen=True, tag="run.cancelling"):
     pass
 
 
-class RunEnded(Fact):
+class RunEnded(Fact, frozen=True):
     """What the three ends have in common. `unplaced`: inputs that no model step took any more."""
 
     cause: Cause | None
@@ -297,22 +297,22 @@ class RunEnded(Fact):
     unplaced: tuple[str, ...] = ()
 
 
-class RunCompleted(RunEnded, tag="run.completed"):
+class RunCompleted(RunEnded, frozen=True, tag="run.completed"):
     pass
 
 
-class RunFailed(RunEnded, tag="run.failed"):
+class RunFailed(RunEnded, frozen=True, tag="run.failed"):
     pass
 
 
-class RunCancelled(RunEnded, tag="run.cancelled"):
+class RunCancelled(RunEnded, frozen=True, tag="run.cancelled"):
     pass
 
 
 # ---- plan and tasks ---------------------------------------------------------------------------------------------
 
 
-class AgentPlan(Fact, tag="agent.plan"):
+class AgentPlan(Fact, frozen=True, tag="agent.plan"):
     plan: str
     revision: int
     goal: str
@@ -322,7 +322,7 @@ class AgentPlan(Fact, tag="agent.plan"):
     fail_policy: FailPolicy = "stop_all"
 
 
-class AgentProgress(Fact, tag="agent.progress"):
+class AgentProgress(Fact, frozen=True, tag="agent.progress"):
     """Phases planner, workers, execution; `attempt` on a start after the first. Heartbeats are signals."""
 
     phase: Literal["planner", "workers", "execution"]
@@ -335,7 +335,7 @@ class AgentProgress(Fact, tag="agent.progress"):
     message_id: str | None = None
 
 
-class AgentStatus(Fact, tag="agent.status"):
+class AgentStatus(Fact, frozen=True, tag="agent.status"):
     """A task moved. `attempt` is absent when no attempt is concerned; `resume_at`: when the next one may start;
     `recovery`: how many recoveries without progress this run has been charged with."""
 
@@ -353,14 +353,14 @@ class AgentStatus(Fact, tag="agent.status"):
     backpressure: Backpressure | None = None
 
 
-class GateDecided(Fact, tag="gate.decided"):
+class GateDecided(Fact, frozen=True, tag="gate.decided"):
     gate: str
     status: Literal["approved", "blocked"]
     note: str | None = None
     reasons: tuple[str, ...] = ()
 
 
-class ToolCalled(Fact, tag="tool.called"):
+class ToolCalled(Fact, frozen=True, tag="tool.called"):
     task: str
     attempt: int
     call: str
@@ -369,7 +369,7 @@ class ToolCalled(Fact, tag="tool.called"):
     effect: Effect = "none"
 
 
-class ToolResult(Fact, tag="tool.result"):
+class ToolResult(Fact, frozen=True, tag="tool.result"):
     task: str
     attempt: int
     call: str
@@ -377,7 +377,7 @@ class ToolResult(Fact, tag="tool.result"):
     output: Any
 
 
-class ToolFailed(Fact, tag="tool.failed"):
+class ToolFailed(Fact, frozen=True, tag="tool.failed"):
     task: str
     attempt: int
     call: str
@@ -388,17 +388,17 @@ class ToolFailed(Fact, tag="tool.failed"):
 # ---- the server's own stream, session `_server` (rulings 38) -------------------------------------------------------
 
 
-class ServerStarted(Fact, tag="server.started"):
+class ServerStarted(Fact, frozen=True, tag="server.started"):
     version: str
     log: str
     term: int
 
 
-class ServerStopped(Fact, tag="server.stopped"):
+class ServerStopped(Fact, frozen=True, tag="server.stopped"):
     drained: bool
 
 
-class ServerQuarantined(Fact, tag="server.quarantined"):
+class ServerQuarantined(Fact, frozen=True, tag="server.quarantined"):
     """`folder` is relative to the state directory."""
 
     folder: str
@@ -407,23 +407,23 @@ class ServerQuarantined(Fact, tag="server.quarantined"):
     notes: tuple[str, ...]
 
 
-class ServerMode(Fact, tag="server.mode"):
+class ServerMode(Fact, frozen=True, tag="server.mode"):
     mode: Mode
     reason: str | None = None
 
 
-class ServerDenied(Fact, tag="server.denied"):
+class ServerDenied(Fact, frozen=True, tag="server.denied"):
     action: str
     target: str
     reason: str
 
 
-class TokenAdded(Fact, tag="token.added"):
+class TokenAdded(Fact, frozen=True, tag="token.added"):
     name: str
     scopes: tuple[str, ...]
 
 
-class TokenRevoked(Fact, tag="token.revoked"):
+class TokenRevoked(Fact, frozen=True, tag="token.revoked"):
     name: str
 
 

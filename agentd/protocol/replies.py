@@ -44,7 +44,7 @@ class IdentityInfo(msgspec.Struct, frozen=True, gc=False):
     warnings: tuple[str, ...]
 
 
-class SessionAck(Reply, tag="session.ack"):
+class SessionAck(Reply, frozen=True, tag="session.ack"):
     """The greeting. `seq`: last durable number (0: none), `first`: oldest kept, `log` names the database."""
 
     agent: str
@@ -64,11 +64,11 @@ class SessionAck(Reply, tag="session.ack"):
     paused_by: tuple[Literal["session", "server"], ...] | None = None
 
 
-class Pong(Reply, tag="pong"):
+class Pong(Reply, frozen=True, tag="pong"):
     pass
 
 
-class RunAcceptedAgain(Reply, tag="run.accepted"):
+class RunAcceptedAgain(Reply, frozen=True, tag="run.accepted"):
     """The answer to a repeated idempotency key: the run's state now, without `seq`."""
 
     run: str
@@ -76,7 +76,7 @@ class RunAcceptedAgain(Reply, tag="run.accepted"):
     repeated: bool
 
 
-class RunResult(Reply, tag="run.result"):
+class RunResult(Reply, frozen=True, tag="run.result"):
     run: str
     state: RunState
     content: str
@@ -84,7 +84,7 @@ class RunResult(Reply, tag="run.result"):
     cause: Cause | None = None
 
 
-class ControlDone(Reply, tag="control.done"):
+class ControlDone(Reply, frozen=True, tag="control.done"):
     """Counts only for cancel (rulings 17); `already` when the same decision stood."""
 
     action: str
@@ -95,17 +95,17 @@ class ControlDone(Reply, tag="control.done"):
     sessions: int | None = None
 
 
-class SessionNewDone(Reply, tag="session.new"):
+class SessionNewDone(Reply, frozen=True, tag="session.new"):
     archived: int
     epoch: int
 
 
-class SessionResetDone(Reply, tag="session.reset"):
+class SessionResetDone(Reply, frozen=True, tag="session.reset"):
     archived: int
     epoch: int
 
 
-class SessionResumed(Reply, tag="session.resumed"):
+class SessionResumed(Reply, frozen=True, tag="session.resumed"):
     """The facts `from_`+1 .. `to` follow, then live ones; `from` on the wire."""
 
     from_: int = msgspec.field(name="from")
@@ -125,7 +125,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: str
 
 
-class HistoryReply(Reply, tag="session.history"):
+class HistoryReply(Reply, frozen=True, tag="session.history"):
     """Oldest first; the newest `limit` of the path that ends in `leaf`."""
 
     entries: tuple[Entry, ...]
@@ -144,24 +144,24 @@ class SessionLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     updated: int
 
 
-class SessionListReply(Reply, tag="session.list"):
+class SessionListReply(Reply, frozen=True, tag="session.list"):
     sessions: tuple[SessionLine, ...]
     next: str | None = None
 
 
-class EventsPage(Reply, tag="events.page"):
+class EventsPage(Reply, frozen=True, tag="events.page"):
     """Facts as they stand in the log; `next` is the `after` of the next page, absent on the last."""
 
     events: tuple[msgspec.Raw, ...]
     next: int | None = None
 
 
-class TracePage(Reply, tag="trace.page"):
+class TracePage(Reply, frozen=True, tag="trace.page"):
     run: str
     events: tuple[msgspec.Raw, ...]
 
 
-class TraceEnd(Reply, tag="trace.end"):
+class TraceEnd(Reply, frozen=True, tag="trace.end"):
     run: str
     count: int
     valid: bool
@@ -182,7 +182,7 @@ class IdentityLayer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     truncated: bool
 
 
-class IdentityReport(Reply, tag="identity.report"):
+class IdentityReport(Reply, frozen=True, tag="identity.report"):
     hash: str
     layers: tuple[IdentityLayer, ...]
     bytes: int = 0
@@ -196,7 +196,7 @@ class ContextPart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tokens: int
 
 
-class ContextReply(Reply, tag="session.context"):
+class ContextReply(Reply, frozen=True, tag="session.context"):
     """What the next model call would get; `budget` in tokens."""
 
     budget: int

@@ -16,7 +16,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     request: str | None = None
 
 
-class SessionDelta(Signal, tag="session.delta"):
+class SessionDelta(Signal, frozen=True, tag="session.delta"):
     """The next words of `message`; `offset` counts the code points before `text`."""
 
     message: str
@@ -25,7 +25,7 @@ class SessionDelta(Signal, tag="session.delta"):
     task: str | None = None
 
 
-class Liveness(Signal, tag="agent.progress"):
+class Liveness(Signal, frozen=True, tag="agent.progress"):
     """Heartbeat to all sockets of a session, reconnect to the connecting one only."""
 
     phase: Literal["heartbeat", "reconnect"]
@@ -35,7 +35,7 @@ class Liveness(Signal, tag="agent.progress"):
     suggestions: tuple[Suggestion, ...] = ()
 
 
-class StreamLagged(Signal, tag="stream.lagged"):
+class StreamLagged(Signal, frozen=True, tag="stream.lagged"):
     """Deltas were dropped; `last_seq` sent so far, `seq` of the session. The facts follow by themselves."""
 
     last_seq: int
@@ -43,7 +43,7 @@ class StreamLagged(Signal, tag="stream.lagged"):
     reason: str
 
 
-class ServerDraining(Signal, tag="server.draining"):
+class ServerDraining(Signal, frozen=True, tag="server.draining"):
     deadline_ms: int
 
 
@@ -70,7 +70,7 @@ class RunShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     tasks: tuple[TaskShown, ...] | None = None
 
 
-class AgentState(Signal, tag="agent.state"):
+class AgentState(Signal, frozen=True, tag="agent.state"):
     """A session's load now: the reply to `state`, and told on change at most 4 times a second, always the last."""
 
     mode: Mode

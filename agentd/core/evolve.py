@@ -1,0 +1,237 @@
+"""evolve(state, fact) -> state: the only thing that ever changes a session's state, live and when rebuilding.
+
+One function for each fact that means something to the state; facts that only tell are not in the table. Nothing here
+decides: what is checked is that the fact may follow (numbers and lifecycle tables), because a stored fact that may not
+is damage that has to be seen.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from agentd.core import graph
+from agentd.core.lifecycle import IllegalMove, run_moved
+from agentd.core.state import Attempt, Input, Run, Session
+from agentd.protocol import facts as f
+
+
+def evolve(state: Session, fact: f.AnyFact) -> Session:
+    """The state after `fact`.
+
+    Raises:
+        IllegalMove: the fact does not follow from this state.
+    """
+    if fact.seq != state.seq + 1:
+        raise IllegalMove(f"{state.key}: fact {fact.seq} after {state.seq}")
+    rule = _RULES.get(type(fact))
+    if rule is not None:
+        state = rule(state, fact)
+    run = state.runs.get(fact.run) if fact.run is not None else None
+    if run is not None and fact.run_seq is not None and run.run_seq != fact.run_seq:
+        state = _with(state, replace(run, run_seq=fact.run_seq))
+    return replace(state, seq=fact.seq, ts=fact.ts)
+
+
+def _with(state: Session, run: Run) -> Session:
+    return replace(state, runs={**state.runs, run.id: run})
+
+
+def _run_of(state: Session, fact: f.Fact) -> Run:
+    run = state.runs.get(fact.run or "")
+    if run is None:
+        raise IllegalMove(f"{state.key}: fact {fact.seq} names run {fact.run}, which is not unfinished")
+    return run
+
+
+# ---- session ----------------------------------------------------------------------------------------------------
+
+
+def _created(state: Session, fact: f.SessionCreated) -> Session:
+    return replace(state, agent=fact.agent, owner=fact.owner, created=fact.ts)
+
+
+def _mode(state: Session, fact: f.SessionMode) -> Session:
+    return replace(state, mode=fact.mode)
+
+
+def _epoch(state: Session, fact: f.SessionEpoch) -> Session:
+    return replace(state, epoch=fact.epoch, window=(), window_bytes=0, leaf=None)
+
+
+def _leaf(state: Session, fact: f.SessionLeaf) -> Session:
+    return replace(state, leaf=fact.leaf, window=fact.window, window_bytes=sum(item.bytes for item in fact.window))
+
+
+def _evicted(state: Session, fact: f.MemoryEvent) -> Session:
+    if fact.event != "evict":
+        return state
+    ids = [item.id for item in state.window]
+    upto = ids.index(fact.range[1]) + 1 if fact.range[1] in ids else 0
+    window = tuple(item for index, item in enumerate(state.window) if index >= upto or item.pinned)
+    return replace(state, window=window, window_bytes=sum(item.bytes for item in window))
+
+
+def _entered(state: Session, parent: str | None, entry: str, role: str, content: str) -> Session:
+    """A new entry stands in the window only where it continues the active path (rulings 21)."""
+    if state.leaf != parent:
+        return state
+    item = f.WindowItem(id=entry, role=role, kind="message", bytes=len(content.encode()))
+    return replace(state, leaf=entry, window=(*state.window, item), window_bytes=state.window_bytes + item.bytes)
+
+
+def _received(state: Session, fact: f.SessionReceive) -> Session:
+    run = _run_of(state, fact)
+    state = _entered(state, run.tip, fact.entry, fact.role, fact.content)
+    return _with(
+        state,
+        replace(
+            run,
+            tip=fact.entry,
+            answers=run.answers + 1,
+            answer=replace(run.answer, step=run.answer.step + 1),
+            usage=graph.added(run.usage, fact.usage),
+            recoveries=0,
+        ),
+    )
+
+
+# ---- run --------------------------------------------------------------------------------------------------------
+
+
+def _accepted(state: Session, fact: f.RunAccepted) -> Session:
+    run = Run(
+        id=fact.run or "",
+        kind=fact.kind,
+        state="queued",
+        content=fact.content,
+        accepted=fact.ts,
+        epoch=fact.epoch,
+        principal=fact.by.principal if fact.by else "",
+        overflow=fact.overflow,
+        key=fact.key,
+        body_hash=fact.body_hash,
+        leaf_id=fact.leaf_id,
+        phase="planning" if fact.kind == "goal" else "answering",
+    )
+    return replace(
+        state,
+        runs={**state.runs, run.id: run},
+        queue=(run.id, *state.queue) if fact.front else (*state.queue, run.id),
+        last_goal=fact.content if fact.kind == "goal" else state.last_goal,
+        last_input=fact.ts,
+    )
+
+
+def _started(state: Session, fact: f.RunStarted) -> Session:
+    run = _run_of(state, fact)
+    moved = run_moved(run.state, "run.started")
+    if fact.window is not None:
+        window = fact.window
+        state = replace(state, window=window, window_bytes=sum(item.bytes for item in window), leaf=fact.parent)
+    state = _entered(state, fact.parent, fact.entry, "user", run.content)
+    run = replace(run, state=moved, started=fact.ts, tip=fact.entry)
+    queue = tuple(name for name in state.queue if name != run.id)
+    return _with(replace(state, current=run.id, queue=queue), run)
+
+
+def _input(state: Session, fact: f.RunInput) -> Session:
+    run = _run_of(state, fact)
+    if fact.entry is None:
+        added = Input(number=fact.input, mode=fact.mode, content=fact.content)
+        return _with(state, replace(run, inputs=(*run.inputs, added), inputs_seen=max(run.inputs_seen, fact.input)))
+    state = _entered(state, run.tip, fact.entry, "user", fact.content)
+    left = tuple(item for item in run.inputs if item.number != fact.input)
+    return _with(state, replace(run, inputs=left, tip=fact.entry))
+
+
+def _moved(state: Session, fact: f.RunWaiting | f.RunContinued | f.RunCancelling) -> Session:
+    run = _run_of(state, fact)
+    return _with(state, replace(run, state=run_moved(run.state, fact.__struct_config__.tag)))  # type: ignore[arg-type]
+
+
+def _ended(state: Session, fact: f.RunEnded) -> Session:
+    run = _run_of(state, fact)
+    run_moved(run.state, str(fact.__struct_config__.tag))
+    return replace(
+        state,
+        runs={name: other for name, other in state.runs.items() if name != run.id},
+        queue=tuple(name for name in state.queue if name != run.id),
+        current=None if state.current == run.id else state.current,
+    )
+
+
+def _progress(state: Session, fact: f.AgentProgress) -> Session:
+    run = _run_of(state, fact)
+    match fact.phase, fact.status:
+        case "planner", "received":
+            run = replace(run, planning=Attempt(number=run.planning.number + 1, active=True))
+        case "planner", "failed":
+            run = replace(run, planning=replace(run.planning, active=False))
+        case "planner", "saturated":
+            run = replace(run, saturated_since=fact.ts, prolonged=False)
+        case "planner", "prolonged_saturation":
+            run = replace(run, prolonged=True)
+        case "workers", "queued":
+            run = graph.admitted(run, fact.admitted)
+        case "workers", "ready" | "skipped":
+            run = replace(run, phase="answering")
+        case "execution", "started":
+            run = replace(run, answer=Attempt(number=run.answer.number + 1, active=True))
+        case "execution", "complete" | "failed":
+            run = replace(run, answer=replace(run.answer, active=False))
+    return _with(state, run)
+
+
+def _status(state: Session, fact: f.AgentStatus) -> Session:
+    run = _run_of(state, fact)
+    if fact.task in run.tasks:
+        return _with(state, graph.status_told(run, fact))
+    recoveries = fact.recovery if fact.recovery is not None else 0
+    usage = graph.added(run.usage, fact.usage)
+    if fact.task == "answer":
+        run = replace(run, answer=replace(run.answer, active=False), recoveries=recoveries, usage=usage)
+    elif fact.task == "planning":
+        run = replace(run, planning=replace(run.planning, active=False), recoveries=recoveries, usage=usage)
+    else:
+        raise IllegalMove(f"{state.key}: fact {fact.seq} names task {fact.task}, which is not in the plan")
+    return _with(state, run)
+
+
+def _plan(state: Session, fact: f.AgentPlan) -> Session:
+    return _with(state, graph.planned(_run_of(state, fact), fact))
+
+
+def _gate(state: Session, fact: f.GateDecided) -> Session:
+    return _with(state, graph.gate_told(_run_of(state, fact), fact))
+
+
+def _call(state: Session, fact: f.ToolCalled | f.ToolResult | f.ToolFailed) -> Session:
+    run = _run_of(state, fact)
+    return _with(state, graph.call_told(run, fact)) if fact.task in run.tasks else state
+
+
+_RULES: dict[type, Callable[[Session, Any], Session]] = {
+    f.SessionCreated: _created,
+    f.SessionMode: _mode,
+    f.SessionEpoch: _epoch,
+    f.SessionLeaf: _leaf,
+    f.SessionReceive: _received,
+    f.MemoryEvent: _evicted,
+    f.RunAccepted: _accepted,
+    f.RunStarted: _started,
+    f.RunInput: _input,
+    f.RunWaiting: _moved,
+    f.RunContinued: _moved,
+    f.RunCancelling: _moved,
+    f.RunCompleted: _ended,
+    f.RunFailed: _ended,
+    f.RunCancelled: _ended,
+    f.AgentProgress: _progress,
+    f.AgentStatus: _status,
+    f.AgentPlan: _plan,
+    f.GateDecided: _gate,
+    f.ToolCalled: _call,
+    f.ToolResult: _call,
+    f.ToolFailed: _call,
+}

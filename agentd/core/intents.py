@@ -1,0 +1,269 @@
+"""Intents: what a session is asked to decide on, by a client (checked and addressed by the edge) or by a part of
+agentd. None of them is in the wire's union, so none can be forged (rulings 41)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from agentd.protocol.facts import (
+    By,
+    Cause,
+    Effect,
+    FailPolicy,
+    InputMode,
+    Mode,
+    Overflow,
+    PlanGate,
+    PlanGroup,
+    PlanTask,
+    RunKind,
+    Usage,
+    WindowItem,
+)
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    by: By
+
+
+# ---- what clients ask -------------------------------------------------------------------------------------------
+
+
+class StartRun(Intent, frozen=True):
+    """`run` is the new id; `key` and `body_hash` when the client gave an idempotency key."""
+
+    run: str
+    kind: RunKind
+    content: str
+    leaf_id: str | None = None
+    mode: Literal["enqueue", "interrupt", "reject"] = "enqueue"
+    overflow: Overflow = "defer"
+    key: str | None = None
+    body_hash: str | None = None
+
+
+class AddInput(Intent, frozen=True):
+    mode: InputMode
+    content: str
+    run: str | None = None
+
+
+class SetMode(Intent, frozen=True):
+    mode: Mode
+    reason: str | None = None
+
+
+class Cancel(Intent, frozen=True):
+    """The narrowest named thing; without names all that the session has accepted."""
+
+    run: str | None = None
+    task: str | None = None
+    cause: str = "cancelled"
+
+
+class RetryTask(Intent, frozen=True):
+    task: str
+    run: str | None = None
+
+
+class DecideGate(Intent, frozen=True):
+    """Approve or block a gate, or a task that needs a review."""
+
+    approve: bool
+    gate: str | None = None
+    task: str | None = None
+    run: str | None = None
+    note: str | None = None
+
+
+class AnswerQuestion(Intent, frozen=True):
+    task: str
+    value: Any
+    run: str | None = None
+
+
+class ClearSaturation(Intent, frozen=True):
+    pass
+
+
+class NewEpoch(Intent, frozen=True):
+    """`request_type` is echoed as the reply's type: session.new or session.reset."""
+
+    reason: str | None = None
+    request_type: str = "session.new"
+
+
+# ---- what parts of agentd report --------------------------------------------------------------------------------
+
+
+class PlanProposed(Intent, frozen=True):
+    """The planner's outcome. A `failure` ends the run."""
+
+    run: str
+    attempt: int
+    goal: str = ""
+    tasks: tuple[PlanTask, ...] = ()
+    gates: tuple[PlanGate, ...] = ()
+    groups: tuple[PlanGroup, ...] = ()
+    fail_policy: FailPolicy = "stop_all"
+    told: tuple[str, ...] = ()
+    usage: Usage | None = None
+    failure: Cause | None = None
+
+
+Outcome = Literal["done", "failed", "cancelled", "needs_review"]
+
+
+class AttemptEnded(Intent, frozen=True):
+    """One attempt of a task or of the answer (`task` = "answer") is over. `shown`: words that clients have seen of a
+    cut-off answer. A result for an attempt that is not running any more is discarded."""
+
+    run: str
+    task: str
+    attempt: int
+    outcome: Outcome
+    step: int = 0
+    result: Any = None
+    cause: Cause | None = None
+    usage: Usage | None = None
+    finish_reason: str = "stop"
+    shown: str = ""
+    retryable: bool = False
+    message_id: str = ""
+
+
+class CallBegan(Intent, frozen=True):
+    """A tool is about to be called; it is called when this is stored. `effect` decides what a crash means."""
+
+    run: str
+    task: str
+    attempt: int
+    call: str
+    tool: str
+    input: Any
+    effect: Effect = "none"
+
+
+class CallEnded(Intent, frozen=True):
+    run: str
+    task: str
+    attempt: int
+    call: str
+    tool: str
+    output: Any = None
+    error: Cause | None = None
+
+
+class Warn(Intent, frozen=True):
+    code: str
+    message: str
+    source: str
+    run: str | None = None
+    details: dict[str, Any] | None = None
+
+
+class Recovered(Intent, frozen=True):
+    """The process that ran this session's attempts is gone. `drained`: it went in order."""
+
+    drained: bool = False
+
+
+class Wake(Intent, frozen=True):
+    """A permit came free, a timer is due, or the server's mode changed: look again at what may start."""
+
+
+AnyIntent = (
+    StartRun | AddInput | SetMode | Cancel | RetryTask | DecideGate | AnswerQuestion | ClearSaturation | NewEpoch
+    | PlanProposed | AttemptEnded | CallBegan | CallEnded | Warn | Recovered | Wake
+)  # fmt: skip
+
+
+# ---- what a rule is given beside the state ----------------------------------------------------------------------
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits that rules enforce (design 5)."""
+
+    dispatch: int = 16
+    queued_per_session: int = 64
+    queued_global: int = 1024
+    workers: int = 8
+    runs_per_session: int = 32
+    tasks_per_plan: int = 200
+    depth: int = 10
+    ram_entries: int = 64
+    ram_bytes: int = 48 * 1024
+    high_water: float = 1.0
+    low_water: float = 0.75
+    warning_s: float = 30.0
+    fact_bytes: int = 256 * 1024
+    steer_all: bool = True
+    follow_up_all: bool = False
+    recoveries: int = 3
+
+
+class UsedKey(msgspec.Struct, frozen=True):
+    """What an idempotency key was used for; `state` is the run's now."""
+
+    run: str
+    body_hash: str
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shell read ahead of the step and takes in the same loop turn (design 1.2). Unix ms; `workers` are the
+    numbers of the free workers, `models` free model permits, `queue_room` what the global cap still lets queue."""
+
+    now: int
+    workers: tuple[int, ...] = ()
+    models: int = 0
+    queue_room: int = 1 << 30
+    server_paused: bool = False
+    retry_after_ms: int = 1000
+    used_key: UsedKey | None = None
+    path: tuple[WindowItem, ...] | None = None
+    path_known: bool = False
+    identity: str | None = None
+    results: Mapping[str, Any] = {}
+    caps: Caps = Caps()
+
+
+# ---- what a rule answers ----------------------------------------------------------------------------------------
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The fact with this seq is the reply (`run.accepted`, `run.input`)."""
+
+    run: str
+    seq: int
+
+
+class Repeated(msgspec.Struct, frozen=True):
+    """An idempotency key was seen before: the run it started."""
+
+    run: str
+
+
+class Done(msgspec.Struct, frozen=True):
+    action: str
+    already: bool = False
+
+
+class StateShown(msgspec.Struct, frozen=True):
+    """The reply is the session's `agent.state` after this decision."""
+
+
+class EpochBegun(msgspec.Struct, frozen=True):
+    request_type: str
+    archived: int
+    epoch: int
+
+
+class Cancelling(msgspec.Struct, frozen=True):
+    """What a cancel met. `attempts` were running; the reply goes out when all of them have ended, or after 5 s."""
+
+    queued: int = 0
+    attempts: tuple[tuple[str, str, int], ...] = ()
+
+
+Answer = Accepted | Repeated | Done | StateShown | EpochBegun | Cancelling
