@@ -1,0 +1,47 @@
+"""When sockets write: all that one loop turn gave to a socket leaves in one write, deltas may wait a little longer.
+
+One `call_soon` serves all sockets of a turn and one timer all sockets that have only deltas, because a handle for
+each socket costs as much as framing. A system call is what a frame costs: a token stream, each token in a turn of its
+own, gains from the window only.
+"""
+
+import asyncio
+from typing import Protocol
+
+from agentd.clock import Clock
+
+
+class Flushable(Protocol):
+    def flush(self) -> None:
+        """Write what waits. Does nothing when nothing waits; never raises."""
+        ...
+
+
+class Flusher:
+    """The two appointments of all sockets: the end of this turn, and the end of the flush window."""
+
+    def __init__(self, clock: Clock, window_s: float) -> None:
+        self._clock = clock
+        self._window_s = window_s
+        self._turn: list[Flushable] = []
+        self._window: list[Flushable] = []
+
+    def at_turn_end(self, socket: Flushable) -> None:
+        if not self._turn:
+            asyncio.get_running_loop().call_soon(self._flush_turn)
+        self._turn.append(socket)
+
+    def at_window_end(self, socket: Flushable) -> None:
+        if not self._window:
+            self._clock.call_later(self._window_s, self._flush_window)
+        self._window.append(socket)
+
+    def _flush_turn(self) -> None:
+        sockets, self._turn = self._turn, []
+        for socket in sockets:
+            socket.flush()
+
+    def _flush_window(self) -> None:
+        sockets, self._window = self._window, []
+        for socket in sockets:
+            socket.flush()
