@@ -1,0 +1,235 @@
+"""The store on SQLite: a group-committed log and its views in one file, for one process on one node.
+
+One connection writes and checkpoints, readers are separate and read-only, so no question waits for a commit and
+`database is locked` can't happen between them. Opening takes the directory's lock, puts a damaged file aside and
+brings an older one up to date (opening.py); closing commits what waits and leaves a single, checkpointed file.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+import structlog
+
+from agentd.clock import Clock
+from agentd.protocol.errors import AgentdError, StorageUnavailable
+from agentd.store import reading
+from agentd.store.connection import Readers, in_thread, reading_connections, writing_connection
+from agentd.store.errors import failure_of
+from agentd.store.lock import StateLock
+from agentd.store.log import GroupCommit, Position
+from agentd.store.opening import mark_damaged, prepare
+from agentd.store.store import (
+    Append,
+    CommitFigures,
+    EntryRow,
+    Key,
+    Loaded,
+    Opening,
+    Page,
+    RunRow,
+    SessionInfo,
+)
+from agentd.store.writing import BatchWriter, positions, prune_keys
+from agentd.supervisor import Supervisor
+
+CHECKPOINT_PAGES = 1_000  # 4 MiB: about so much of the write-ahead log is left between two checkpoints
+WAL_PAGES_MAX = 16_384  # 64 MiB: beyond it the writer waits for readers to let the log begin anew
+PRUNE_ROWS = 1_000  # keys removed in one transaction, so that commits are never held up for long
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+class SqliteStore:
+    """`Store` on one SQLite file."""
+
+    opening: Opening
+    figures: CommitFigures
+
+    def __init__(
+        self, opening: Opening, stack: AsyncExitStack, backend: "_Backend", readers: Readers, commits: GroupCommit
+    ) -> None:
+        self.opening = opening
+        self.figures = backend.figures
+        self._stack = stack
+        self._backend = backend
+        self._readers = readers
+        self._log = commits
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, clock: Clock, supervisor: Supervisor, on_fatal: Callable[[str], None]
+    ) -> "SqliteStore":
+        """Open or create the database file `path`; its folder is the state directory and must exist.
+
+        `on_fatal` is called with a reason, once, when the process must stop taking work.
+
+        Raises:
+            StoreError: the place or the file can't be used; with a remedy.
+        """
+        async with AsyncExitStack() as stack:
+            lock = await asyncio.to_thread(StateLock.acquire, path.parent)
+            stack.callback(lock.release)
+            opening = await asyncio.to_thread(prepare, path, clock)
+            writer = await stack.enter_async_context(writing_connection(path))
+            readers = await stack.enter_async_context(reading_connections(path))
+            backend = _Backend(path, writer, on_fatal)
+            commits = GroupCommit(backend, backend.figures, clock, supervisor)
+            backend.log = commits
+            return cls(opening, stack.pop_all(), backend, readers, commits)
+        raise AssertionError("unreachable: the stack swallows nothing")
+
+    async def append(self, append: Append) -> None:
+        await self._log.append(append)
+
+    async def load(self, session: str) -> Loaded | None:
+        return await self._read(partial(reading.load, key=session))
+
+    async def read(self, session: str, after: int, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
+        return await self._page(reading.READ, session, after, limit, limit_bytes)
+
+    async def read_run(self, run: str, after: int = 0, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
+        return await self._page(reading.READ_RUN, run, after, limit, limit_bytes)
+
+    async def sessions(
+        self, *, owner: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> list[SessionInfo]:
+        return await self._read(partial(reading.sessions, owner=owner, limit=limit, cursor=cursor))
+
+    async def unfinished(self) -> list[str]:
+        return await self._read(reading.unfinished)
+
+    async def run(self, run: str) -> RunRow | None:
+        return await self._read(partial(reading.run, name=run))
+
+    async def runs(self, session: str, limit: int = 100) -> list[RunRow]:
+        return await self._read(partial(reading.runs, session=session, limit=limit))
+
+    async def key(self, session: str, key: str) -> Key | None:
+        return await self._read(partial(reading.key, session=session, name=key))
+
+    async def entries(self, ids: list[str]) -> dict[str, EntryRow]:
+        return await self._read(partial(reading.entries, ids=ids))
+
+    async def path(self, leaf: str, limit: int = 64, limit_bytes: int = 1 << 20) -> list[EntryRow]:
+        return await self._read(partial(reading.path, leaf=leaf, limit=limit, limit_bytes=limit_bytes))
+
+    async def prune_keys(self, before_ms: int) -> int:
+        """Remove idempotency keys older than `before_ms`; how many. Raises StorageUnavailable."""
+        removed = 0
+        while True:
+            some = await self._backend.write(partial(prune_keys, before_ms=before_ms, limit=PRUNE_ROWS))
+            removed += some
+            if some < PRUNE_ROWS:
+                return removed
+
+    async def close(self) -> None:
+        async with self._stack:
+            await self._log.close()
+            await self._backend.truncate()
+
+    async def _page(self, sql: str, key: str, after: int, limit: int, limit_bytes: int) -> Page:
+        limit = max(1, min(limit, reading.PAGE_ROWS_MAX))
+        return await self._read(
+            partial(reading.page, sql=sql, key=key, after=after, limit=limit, limit_bytes=limit_bytes)
+        )
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._readers.run(work)
+        except sqlite3.Error as error:
+            raise self._backend.failed(error, writing=False) from error
+        except ValueError as error:  # what aiosqlite says of a closed connection
+            raise StorageUnavailable("the store is closed", hint="start the server again", retryable=False) from error
+
+
+class _Backend:
+    """What a batch is committed to: the writing connection."""
+
+    log: GroupCommit
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection, on_fatal: Callable[[str], None]) -> None:
+        self.figures = CommitFigures()
+        self._path = path
+        self._connection = connection
+        self._on_fatal = on_fatal
+        self._writer = BatchWriter()
+        self._outcome: list[AgentdError | None] | sqlite3.Error = []
+        self._stopped = False
+
+    async def positions(self, sessions: list[str]) -> dict[str, Position]:
+        return await self.write(partial(positions, sessions=sessions))
+
+    async def commit(self, batch: list[Append]) -> list[AgentdError | None]:
+        await in_thread(self._connection, partial(self._commit, batch=batch))
+        return self._result()
+
+    async def finish(self) -> list[AgentdError | None]:
+        await in_thread(self._connection, _nothing)  # the thread works in order: the commit before it has ended
+        return self._result()
+
+    async def checkpoint(self) -> None:
+        """Bring pages back into the file when enough of them have gathered; never in the way of an answer."""
+        if self._writer.pages < CHECKPOINT_PAGES:
+            return
+        try:
+            pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="PASSIVE"))
+            if pages > WAL_PAGES_MAX:
+                pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="RESTART"))
+        except sqlite3.Error as error:
+            log.warning("store.checkpoint_failed", reason=str(self.failed(error, writing=True)))
+            return
+        self._writer.pages = pages - moved
+        self.figures.checkpoints += 1
+        self.figures.wal_pages = pages
+
+    async def truncate(self) -> None:
+        """The last checkpoint: everything in one file."""
+        try:
+            await in_thread(self._connection, partial(_checkpoint, mode="TRUNCATE"))
+        except sqlite3.Error as error:  # nothing is lost: the log stays and is read at the next start
+            log.warning("store.checkpoint_failed", reason=str(self.failed(error, writing=True)))
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await in_thread(self._connection, work)
+        except sqlite3.Error as error:
+            raise self.failed(error, writing=True) from error
+
+    def failed(self, error: sqlite3.Error, *, writing: bool) -> StorageUnavailable:
+        """What clients hear of `error`; sees to what has to follow from it."""
+        failure = failure_of(error, writing=writing)
+        if failure.damage:
+            mark_damaged(self._path)
+        if failure.fatal and not self._stopped:
+            self._stopped = True
+            self.log.stop(f"the log has stopped: {failure.message}")
+            self._on_fatal(f"store: {failure.message}; {failure.hint}")
+        return failure.unavailable()
+
+    def _commit(self, connection: sqlite3.Connection, batch: list[Append]) -> None:
+        try:
+            self._outcome = self._writer.commit(connection, batch)
+        except sqlite3.Error as error:
+            self._outcome = error
+
+    def _result(self) -> list[AgentdError | None]:
+        if isinstance(self._outcome, sqlite3.Error):
+            raise self.failed(self._outcome, writing=True) from self._outcome
+        return self._outcome
+
+
+def _checkpoint(connection: sqlite3.Connection, mode: str) -> tuple[int, int]:
+    """Pages in the write-ahead log, and how many of them are in the file now."""
+    _, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    return max(pages, 0), max(moved, 0)
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """A place in the thread's queue."""
