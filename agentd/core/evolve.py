@@ -56,7 +56,13 @@ def _mode(state: Session, fact: f.SessionMode) -> Session:
 
 
 def _epoch(state: Session, fact: f.SessionEpoch) -> Session:
-    return replace(state, epoch=fact.epoch, window=(), window_bytes=0, leaf=None)
+    runs = {name: _kept_leaf(run, state.leaf) for name, run in state.runs.items()}
+    return replace(state, epoch=fact.epoch, window=(), window_bytes=0, leaf=None, runs=runs)
+
+
+def _kept_leaf(run: Run, leaf: str | None) -> Run:
+    """What was accepted before goes on from where the session was then (rulings 21)."""
+    return replace(run, leaf_id=leaf) if run.state == "queued" and run.leaf_id is None else run
 
 
 def _leaf(state: Session, fact: f.SessionLeaf) -> Session:
@@ -119,17 +125,17 @@ def _accepted(state: Session, fact: f.RunAccepted) -> Session:
         runs={**state.runs, run.id: run},
         queue=(run.id, *state.queue) if fact.front else (*state.queue, run.id),
         last_goal=fact.content if fact.kind == "goal" else state.last_goal,
-        last_input=fact.ts,
     )
 
 
 def _started(state: Session, fact: f.RunStarted) -> Session:
     run = _run_of(state, fact)
     moved = run_moved(run.state, "run.started")
-    if fact.window is not None:
+    if fact.window is not None and run.epoch == state.epoch:
         window = fact.window
         state = replace(state, window=window, window_bytes=sum(item.bytes for item in window), leaf=fact.parent)
-    state = _entered(state, fact.parent, fact.entry, "user", run.content)
+    if run.epoch == state.epoch:
+        state = _entered(state, fact.parent, fact.entry, "user", run.content)
     run = replace(run, state=moved, started=fact.ts, tip=fact.entry)
     queue = tuple(name for name in state.queue if name != run.id)
     return _with(replace(state, current=run.id, queue=queue), run)

@@ -2,7 +2,7 @@
 
 Every count here is kept as facts come, never recounted, so that a fact costs the same in a plan of 10 and of 200
 tasks: `open_deps` on each node, `ready` (pending, all dependencies ended, not admitted), `queued` (admitted, no
-permit), `active`, `settled`. Only an operator's retry of something that had ended recounts (`_reopened`).
+permit), `running`, `settled`. Only an operator's retry of something that had ended recounts (`_reopened`).
 """
 
 from collections.abc import Iterable
@@ -96,7 +96,7 @@ def status_told(run: Run, fact: AgentStatus) -> Run:
         tasks={**run.tasks, fact.task: task},
         ready=_without(run.ready, fact.task) if old.status == "pending" else run.ready,
         queued=_without(run.queued, fact.task) if old.status == "pending" else run.queued,
-        active=run.active + (status == "running") - (old.status == "running"),
+        running=_running(run.running, fact.task, old.status, status),
         accepted_tasks=run.accepted_tasks + fresh,
         settled=run.settled + (status in SETTLED) - (old.status in SETTLED),
         dropped_ids=_dropped(run.dropped_ids, fact.task, old.status, status),
@@ -179,6 +179,12 @@ def _due(spec: PlanTask, ts: int) -> int | None:
 
 def _without(ids: tuple[str, ...], gone: str) -> tuple[str, ...]:
     return tuple(task_id for task_id in ids if task_id != gone) if gone in ids else ids
+
+
+def _running(ids: tuple[str, ...], task: str, old: str, new: str) -> tuple[str, ...]:
+    if new == "running":
+        return (*ids, task)
+    return _without(ids, task) if old == "running" else ids
 
 
 def _dropped(ids: tuple[str, ...], task: str, old: str, new: str) -> tuple[str, ...]:

@@ -221,8 +221,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     server_paused: bool = False
     retry_after_ms: int = 1000
     used_key: UsedKey | None = None
-    path: tuple[WindowItem, ...] | None = None
-    path_known: bool = False
+    paths: Mapping[str, tuple[WindowItem, ...]] = {}
     identity: str | None = None
     results: Mapping[str, Any] = {}
     caps: Caps = Caps()

@@ -117,7 +117,7 @@ class Run(Value, frozen=True):
     dependents: dict[str, tuple[str, ...]] = {}
     ready: tuple[str, ...] = ()
     queued: tuple[str, ...] = ()
-    active: int = 0
+    running: tuple[str, ...] = ()
     accepted_tasks: int = 0
     settled: int = 0
     dropped_ids: tuple[str, ...] = ()
@@ -130,22 +130,26 @@ class Run(Value, frozen=True):
     recoveries: int = 0
 
     @property
+    def active(self) -> int:
+        """Tasks that run now."""
+        return len(self.running)
+
+    @property
     def attempts(self) -> int:
         """Attempts that run now, answer and planning included."""
-        return self.active + self.answer.active + self.planning.active
+        return len(self.running) + self.answer.active + self.planning.active
 
     @property
     def models(self) -> int:
         """Model permits that its running attempts hold."""
-        tasks = sum(1 for task in self.tasks.values() if task.status == "running" and task.spec.kind == "model")
+        tasks = sum(self.tasks[name].spec.kind == "model" for name in self.running)
         return tasks + self.answer.active + self.planning.active
 
     @property
     def workers(self) -> frozenset[int]:
         """Numbers of the workers that its running attempts hold."""
-        if not self.active:
-            return frozenset()
-        return frozenset(t.worker for t in self.tasks.values() if t.status == "running" and t.worker is not None)
+        held = (self.tasks[name].worker for name in self.running)
+        return frozenset(worker for worker in held if worker is not None)
 
 
 class Session(Value, frozen=True):
@@ -166,7 +170,6 @@ class Session(Value, frozen=True):
     current: str | None = None
     queue: tuple[str, ...] = ()
     last_goal: str | None = None
-    last_input: int = 0
 
     @property
     def run(self) -> Run | None:

@@ -246,6 +246,7 @@ class RunAccepted(Fact, frozen=True, tag="run.accepted"):
     state: Literal["queued", "running"]
     position: int | None = None
     held: str | None = None
+    held_by: str | None = None
     leaf_id: str | None = None
     key: str | None = None
     body_hash: str | None = None
@@ -332,7 +333,6 @@ class AgentProgress(Fact, frozen=True, tag="agent.progress"):
     admitted: tuple[str, ...] = ()
     suggestions: tuple[Suggestion, ...] = ()
     attempt: int | None = None
-    message_id: str | None = None
 
 
 class AgentStatus(Fact, frozen=True, tag="agent.status"):
@@ -350,7 +350,6 @@ class AgentStatus(Fact, frozen=True, tag="agent.status"):
     admitted: tuple[str, ...] = ()
     resume_at: int | None = None
     recovery: int | None = None
-    backpressure: Backpressure | None = None
 
 
 class GateDecided(Fact, frozen=True, tag="gate.decided"):
