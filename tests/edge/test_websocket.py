@@ -1,27 +1,14 @@
 """The WebSocket protocol to the letter, frame by frame over raw sockets (S1, S3, S4, L5)."""
 
-import asyncio
-import json
 
 import pytest
 
 from agentd.edge.limits import Limits
-from agentd.protocol.errors import Forbidden, Overloaded, Unauthorized
 from tests.edge.rig import (
-    BINARY,
-    CLOSE,
-    CONT,
-    PING,
-    PONG,
     TEXT,
-    ManualClock,
-    RawClient,
-    Rig,
-    close_frame,
     frame,
     running,
     settle,
-    until,
     upgrade_request,
 )
 
