@@ -61,6 +61,7 @@ class SqliteStore:
         self._backend = backend
         self._readers = readers
         self._log = commits
+        self._closed = False
 
     @classmethod
     async def open(
@@ -130,6 +131,10 @@ class SqliteStore:
                 return removed
 
     async def close(self) -> None:
+        """Commit what waits, checkpoint, close every connection, give the lock back; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         async with self._stack:
             await self._log.close()
             await self._backend.truncate()

@@ -1,0 +1,234 @@
+"""A store in memory for simulations: the same group commit, a dictionary for a disk, faults on demand.
+
+It passes the contract suite that the store on SQLite passes. `before_commit` is awaited before each transaction (a
+slow disk), `fail` makes the next transactions fail, `crash` gives the store that a restart would find: exactly what
+was committed, nothing of what was under way.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agentd.clock import Clock
+from agentd.protocol.errors import AgentdError, Conflict, StorageUnavailable
+from agentd.store.log import GroupCommit, Position
+from agentd.store.store import (
+    Append,
+    CommitFigures,
+    EntryRow,
+    Key,
+    KeyRow,
+    Loaded,
+    Opening,
+    Page,
+    Record,
+    RunRow,
+    SessionInfo,
+    SessionRow,
+    SnapshotRow,
+)
+from agentd.supervisor import Supervisor
+
+SNAPSHOTS_KEPT = 2
+BeforeCommit = Callable[[list[Append]], Awaitable[None]]
+
+
+class Disk:
+    """What was committed."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, list[Record]] = {}
+        self.terms: dict[str, int] = {}
+        self.by_run: dict[str, dict[int, Record]] = {}
+        self.sessions: dict[str, SessionRow] = {}
+        self.runs: dict[str, RunRow] = {}
+        self.entries: dict[str, EntryRow] = {}
+        self.keys: dict[tuple[str, str], KeyRow] = {}
+        self.snapshots: dict[str, list[SnapshotRow]] = {}
+
+    def copy(self) -> "Disk":
+        other = Disk()
+        for name, value in vars(self).items():
+            setattr(other, name, {key: _copied(item) for key, item in value.items()})
+        return other
+
+    def refusal(self, append: Append) -> AgentdError | None:
+        for record in append.records:
+            if record.run is not None and record.run_seq in self.by_run.get(record.run, {}):
+                return Conflict(f"a fact of run {record.run} is there already", details={"reason": "row"})
+        return None
+
+    def write(self, append: Append) -> None:
+        if append.session not in self.facts:
+            self.facts[append.session] = []
+        for record in append.records:
+            self.facts[append.session].append(record)
+            self.terms[append.session] = append.term
+            if record.run is not None and record.run_seq is not None:
+                self.by_run.setdefault(record.run, {})[record.run_seq] = record
+        for row in append.rows:
+            self._write_row(row)
+
+    def _write_row(self, row: object) -> None:
+        match row:
+            case SessionRow():
+                self.sessions[row.key] = row
+                self.facts.setdefault(row.key, [])
+            case RunRow():
+                self.runs[row.run] = row
+            case EntryRow():
+                self.entries[row.id] = row
+            case KeyRow():
+                self.keys[row.session, row.key] = row
+            case SnapshotRow():
+                others = [old for old in self.snapshots.get(row.session, []) if old.seq != row.seq]
+                self.snapshots[row.session] = sorted([*others, row], key=lambda old: old.seq)[-SNAPSHOTS_KEPT:]
+
+
+class MemoryStore:
+    """`Store` in memory."""
+
+    def __init__(self, *, clock: Clock, supervisor: Supervisor, disk: Disk | None = None, log_id: str = "") -> None:
+        self.opening = Opening(log_id or clock.new_id("log"), created=disk is None)
+        self.figures = CommitFigures()
+        self.disk = disk or Disk()
+        self.before_commit: BeforeCommit | None = None
+        self._failures: list[AgentdError] = []
+        self._clock = clock
+        self._supervisor = supervisor
+        self._log = GroupCommit(_Backend(self), self.figures, clock, supervisor)
+
+    def fail(self, times: int = 1, error: AgentdError | None = None) -> None:
+        """Let the next `times` transactions fail."""
+        self._failures += [error or StorageUnavailable("the disk is full", hint="free space")] * times
+
+    def crash(self) -> "MemoryStore":
+        """What a restart finds. The old store goes on writing to nothing that the new one sees."""
+        return MemoryStore(
+            clock=self._clock, supervisor=self._supervisor, disk=self.disk.copy(), log_id=self.opening.log_id
+        )
+
+    async def append(self, append: Append) -> None:
+        await self._log.append(append)
+
+    async def load(self, session: str) -> Loaded | None:
+        info = self._info(session)
+        if info is None:
+            return None
+        snapshots = self.disk.snapshots.get(session)
+        snapshot = snapshots[-1] if snapshots else None
+        bodies = tuple(record.body for record in self.disk.facts[session] if not snapshot or record.seq > snapshot.seq)
+        return Loaded(info.row, info.first, info.last, snapshot, bodies)
+
+    async def read(self, session: str, after: int, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
+        facts = self.disk.facts.get(session, [])
+        return _page([(r.seq, r.body) for r in facts if r.seq > after], after, limit, limit_bytes)
+
+    async def read_run(self, run: str, after: int = 0, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
+        facts = sorted(self.disk.by_run.get(run, {}).items())
+        return _page([(number, r.body) for number, r in facts if number > after], after, limit, limit_bytes)
+
+    async def sessions(
+        self, *, owner: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> list[SessionInfo]:
+        found = [self._info(key) for key in sorted(self.disk.facts) if cursor is None or key > cursor]
+        return [info for info in found if info and owner in (None, info.row.owner)][:limit]
+
+    async def unfinished(self) -> list[str]:
+        return sorted(key for key, row in self.disk.sessions.items() if row.unfinished > 0)
+
+    async def run(self, run: str) -> RunRow | None:
+        return self.disk.runs.get(run)
+
+    async def runs(self, session: str, limit: int = 100) -> list[RunRow]:
+        found = [row for row in self.disk.runs.values() if row.session == session]
+        return sorted(reversed(found), key=lambda row: row.accepted, reverse=True)[:limit]
+
+    async def key(self, session: str, key: str) -> Key | None:
+        row = self.disk.keys.get((session, key))
+        return None if row is None else Key(row.run, row.body_hash)
+
+    async def entries(self, ids: list[str]) -> dict[str, EntryRow]:
+        return {name: self.disk.entries[name] for name in ids if name in self.disk.entries}
+
+    async def path(self, leaf: str, limit: int = 64, limit_bytes: int = 1 << 20) -> list[EntryRow]:
+        found: list[EntryRow] = []
+        size = 0
+        entry = self.disk.entries.get(leaf)
+        while entry is not None and len(found) < limit:
+            size += len(entry.content.encode("utf-8", "surrogatepass"))
+            if found and size > limit_bytes:
+                break
+            found.append(entry)
+            entry = self.disk.entries.get(entry.parent) if entry.parent else None
+        return found
+
+    async def prune_keys(self, before_ms: int) -> int:
+        old = [name for name, row in self.disk.keys.items() if row.ts < before_ms]
+        for name in old:
+            del self.disk.keys[name]
+        return len(old)
+
+    async def close(self) -> None:
+        await self._log.close()
+
+    def _info(self, session: str) -> SessionInfo | None:
+        if session not in self.disk.facts:
+            return None
+        facts = self.disk.facts[session]
+        row = self.disk.sessions.get(session) or SessionRow(session, "", "", 0, "running", 0, None, 0, None, 0)
+        kept = self.disk.snapshots.get(session)
+        last = max(facts[-1].seq if facts else 0, kept[-1].seq if kept else 0)
+        return SessionInfo(row, facts[0].seq if facts else last + 1, last)
+
+    async def _commit(self, batch: list[Append]) -> list[AgentdError | None]:
+        if self.before_commit is not None:
+            await self.before_commit(batch)
+        if self._failures:
+            raise self._failures.pop(0)
+        outcome: list[AgentdError | None] = []
+        for append in batch:
+            refusal = self.disk.refusal(append)
+            if refusal is None:
+                self.disk.write(append)
+            outcome.append(refusal)
+        return outcome
+
+
+class _Backend:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._batch: list[Append] = []
+
+    async def positions(self, sessions: list[str]) -> dict[str, Position]:
+        disk = self._store.disk
+        found = {}
+        for key in sessions:
+            info = self._store._info(key)
+            if info is not None:
+                found[key] = Position(info.last, disk.terms.get(key, 0))
+        return found
+
+    async def commit(self, batch: list[Append]) -> list[AgentdError | None]:
+        self._batch = batch
+        return await self._store._commit(batch)
+
+    async def finish(self) -> list[AgentdError | None]:
+        return await self._store._commit(self._batch)
+
+    async def checkpoint(self) -> None:
+        """A dictionary has no log to bring in."""
+
+
+def _page(facts: list[tuple[int, bytes]], after: int, limit: int, limit_bytes: int) -> Page:
+    bodies: list[bytes] = []
+    size = 0
+    for _, body in facts[: max(1, limit)]:
+        size += len(body)
+        if bodies and size > limit_bytes:
+            break
+        bodies.append(body)
+    return Page(facts[0][0] if bodies else after + 1, tuple(bodies))
+
+
+def _copied(item: Any) -> Any:
+    return item.copy() if isinstance(item, list | dict) else item
