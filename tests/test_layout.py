@@ -101,6 +101,12 @@ def test_tasks_are_started_by_the_supervisor_only() -> None:
     assert not matching(re.compile(r"\.(?:create_task|ensure_future)\("), paths)
 
 
+def test_the_protocol_and_the_core_open_no_file_and_await_nothing() -> None:
+    pure = [path for path in OURS if path.parent.name in {"protocol", "core"}]
+    assert pure
+    assert not matching(re.compile(r"(?<![\w.])open\(|\bawait |\basync (?:def|for|with)\b|\bprint\("), pure)
+
+
 def test_no_committed_file_names_a_registry_or_a_place_on_somebodys_machine() -> None:
     assert not matching(REGISTRY, TEXTS)
     assert not matching(MACHINE_PATH, TEXTS)
