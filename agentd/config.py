@@ -16,7 +16,7 @@ import msgspec
 import platformdirs
 from msgspec import inspect
 
-from agentd.settings import SECTIONS, Section, Settings
+from agentd.settings import SECTIONS, Settings
 
 PREFIX = "AGENTD_"
 # Where a file of the wheel's `_data` lies in a checkout.
@@ -24,6 +24,7 @@ _IN_CHECKOUT = {"agentd.toml": "config/agentd.toml"}
 _SECRET_NAMES = ("key", "token", "secret", "password", "authorization")
 # Settings that other programs' variables fill while nothing else does.
 _BORROWED = {"OPENAI_BASE_URL": ("provider", "base_url"), "AGENTD_MODEL": ("provider", "model")}
+_NO_SETTINGS = frozenset({"AGENTD_MODEL", "AGENTD_URL", "AGENTD_TOKEN", "AGENTD_LOG"})
 
 
 class ConfigError(Exception):
@@ -60,6 +61,16 @@ def load(
     merged.add_flags(flags)
     merged.borrow(env)
     return _checked_together(merged.settings(shipped=str(shipped)))
+
+
+def listed(settings: Settings) -> list[tuple[str, object, str]]:
+    """Every setting as (section.key, value, where it came from), in the order they are written down."""
+    return [
+        (name, getattr(getattr(settings, section), key), settings.sources.get(name, "default"))
+        for section, kind in SECTIONS.items()
+        for key in kind.__struct_fields__
+        for name in [f"{section}.{key}"]
+    ]
 
 
 def api_key(env: Mapping[str, str]) -> str | None:
@@ -101,15 +112,15 @@ class _Merged:
 
     def add_environment(self, env: Mapping[str, str]) -> None:
         for name in sorted(env):
-            section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
-            if not name.startswith(PREFIX):
+            if not name.startswith(PREFIX) or name in _NO_SETTINGS:
                 continue
+            section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
             if separator:
                 self._set(section, key, env[name], f"environment variable {name}", parse=True)
             elif missed := _meant_a_setting(section):
                 raise ConfigError(
                     f"environment variable {name} is no setting",
-                    f"Section and key are separated by two underscores: {PREFIX}{missed}.",
+                    f"Section and key are joined by two underscores: {PREFIX}{missed}.",
                 )
 
     def add_flags(self, flags: Mapping[str, object]) -> None:
@@ -190,16 +201,14 @@ def _absolute(path: str) -> str:
 
 
 def _meant_a_setting(name: str) -> str | None:
-    """SECTION__KEY when `name` is the two joined by one underscore only."""
+    """SECTION__KEY when `name` is a section alone, a key alone, or the two joined by one underscore only."""
+    if name in SECTIONS:
+        return f"{name}__{SECTIONS[name].__struct_fields__[0]}".upper()
     for section, kind in SECTIONS.items():
-        key = name.removeprefix(f"{section}_")
-        if key != name and key in _keys(kind):
-            return f"{section}__{key}".upper()
+        for key in kind.__struct_fields__:
+            if name in (key, f"{section}_{key}"):
+                return f"{section}__{key}".upper()
     return None
-
-
-def _keys(kind: type[Section]) -> tuple[str, ...]:
-    return kind.__struct_fields__
 
 
 def _unknown_key_hint(key: str, known: Mapping[str, object]) -> str:

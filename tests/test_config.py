@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentd.config import ConfigError, api_key, data_path, describe, load
+from agentd.config import ConfigError, api_key, data_path, describe, listed, load
 from agentd.settings import SECTIONS, Settings
 
 MISSING = Path("no-user-file.toml")
@@ -153,6 +153,8 @@ def test_a_mistake_in_the_users_file_is_told_although_a_flag_wins(tmp_path: Path
         ({"AGENTD_SERVER__PROT": "1"}, "AGENTD_SERVER__PROT: unknown key", "Did you mean port?"),
         ({"AGENTD_SEVER__PORT": "1"}, "unknown section 'sever'", "Did you mean server?"),
         ({"AGENTD_SERVER_PORT": "1"}, "AGENTD_SERVER_PORT is no setting", "AGENTD_SERVER__PORT"),
+        ({"AGENTD_PROVIDER": "openai"}, "AGENTD_PROVIDER is no setting", "AGENTD_PROVIDER__NAME"),
+        ({"AGENTD_PORT": "1"}, "AGENTD_PORT is no setting", "AGENTD_SERVER__PORT"),
         ({"AGENTD_MEMORY_KEEP_DAYS": "1"}, "AGENTD_MEMORY_KEEP_DAYS", "AGENTD_MEMORY__KEEP_DAYS"),
     ],
 )
@@ -163,7 +165,13 @@ def test_a_mistake_in_the_environment_names_the_variable(env: dict[str, str], me
 
 
 def test_variables_that_are_no_settings_are_left_alone() -> None:
-    env = {"AGENTD_URL": "http://127.0.0.1:1", "AGENTD_TOKEN": "t", "AGENTD_LOG": "debug", "SERVER__PORT": "x"}
+    env = {
+        "AGENTD_URL": "http://127.0.0.1:1",
+        "AGENTD_TOKEN": "t",
+        "AGENTD_LOG": "debug",
+        "AGENTD_MINE": "x",
+        "SERVER__PORT": "x",
+    }
     assert loaded(env=env).sources == {}
 
 
@@ -227,6 +235,13 @@ def test_every_default_lies_within_its_own_bounds() -> None:
             value = getattr(kind(), field.name)
             assert msgspec.convert(value, field.type) == value, f"{kind.__name__}.{field.name}"
             assert describe(field.type)
+
+
+def test_a_list_of_all_settings_says_where_each_came_from() -> None:
+    lines = listed(loaded({"limits.workers": 3}))
+    assert ("limits.workers", 3, "command line") in lines
+    assert ("limits.mailbox", 256, "default") in lines
+    assert len(lines) == sum(len(kind.__struct_fields__) for kind in SECTIONS.values())
 
 
 def test_missing_data_is_told_as_an_incomplete_installation() -> None:
