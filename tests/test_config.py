@@ -235,6 +235,7 @@ def test_every_default_lies_within_its_own_bounds() -> None:
             value = getattr(kind(), field.name)
             assert msgspec.convert(value, field.type) == value, f"{kind.__name__}.{field.name}"
             assert describe(field.type)
+    assert describe(int) == "an integer"
 
 
 def test_a_list_of_all_settings_says_where_each_came_from() -> None:

@@ -108,7 +108,7 @@ def test_every_file_that_the_readme_wants_read_is_there() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     order = readme.split("## Read the code in this order", 1)[1].split("\n## ", 1)[0]
     missing = []
-    for line in re.findall(r"^\d+\. .*$", order, re.MULTILINE):
+    for line in re.findall(r"^\d+\. .*\n(?:   .*\n)*", order, re.MULTILINE):
         folder = ROOT
         for name in re.findall(r"`([\w/]+\.py)`", line):
             path = ROOT / name if name.startswith("agentd/") else folder / name
