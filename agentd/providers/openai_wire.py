@@ -195,12 +195,14 @@ class Incoming:
     def _add_tool(self, part: _ToolPart) -> None:
         """Pieces belong to the call with their index; servers that give none send each call whole."""
         function = part.function or _Function()
-        place = part.index if part.index is not None else len(self._parts) - (part.id is None)
-        if place >= len(self._parts):
-            if place != len(self._parts) or place >= TOOL_CALLS_MAX:
-                raise Garbled
+        place = part.index
+        if place is None:
+            place = len(self._parts) if part.id or function.name else len(self._parts) - 1
+        if not 0 <= place <= min(len(self._parts), TOOL_CALLS_MAX - 1):
+            raise Garbled
+        if place == len(self._parts):
             self._parts.append(_Tool())
-        call = self._parts[max(place, 0)]
+        call = self._parts[place]
         call.id = call.id or part.id
         call.name = call.name or function.name or ""
         if function.arguments:
