@@ -21,6 +21,7 @@ BANNED_STEMS = {"helper", "helpers", "util", "utils", "common", "base", "misc", 
 FREE_TESTS = {
     "test_layout": "the whole tree",
     "test_documents": "docs/ and README.md beside the code",
+    "test_seams": "the contract with uvicorn and websockets",
     "test_lazy_import": "what importing the providers must not import",
 }
 FREE_FOLDERS = {"flows", "traces", "simulation"}
