@@ -6,6 +6,7 @@ credential or the part of an address in which one may stand.
 """
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
@@ -67,7 +68,7 @@ class FailureLimit:
                 "too many failed credentials",
                 hint="Wait, then use a valid token.",
                 details={"cap": "credentials", "limit": FAILURES_MAX},
-                retry_after_ms=int(left_s * 1000) + 1,
+                retry_after_ms=math.ceil(left_s * 1000),
             )
 
     def failed(self, address: str, origin: str | None) -> None:

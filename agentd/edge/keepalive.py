@@ -25,7 +25,7 @@ class Watched(Protocol):
     heard_s: float
     pinged: bool
     left: int
-    """What its transport held at the last sweep, while blocked."""
+    """What its transport held at the last sweep, while blocked; the socket clears it when all of that was taken."""
     moved_s: float
 
     @property
@@ -75,7 +75,7 @@ class Keepalive:
 
     def _judge(self, socket: Watched, now: float, late: bool) -> None:
         backlog = socket.backlog()
-        if not backlog or backlog < socket.left or late:
+        if not backlog or not socket.left or backlog < socket.left or late:
             socket.moved_s = now
             socket.heard = socket.heard or 0 < backlog < socket.left
         socket.left = backlog

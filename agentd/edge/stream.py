@@ -126,7 +126,7 @@ class Stream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        self.heard = True  # the client's kernel made room: somebody reads
+        self.heard, self.left = True, 0  # the client's kernel made room: somebody reads
         self._outbox.landed()
         self._flush_at_turn_end()
 

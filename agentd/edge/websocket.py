@@ -165,11 +165,17 @@ class WebSocket(Stream):
         if self._admission is not None:
             self._admission.cancel()
         self._admission = self._held = self._assembly = self._early = None
-        self._protocol.parser.close()
-        del self._protocol.parser  # the generator holds the protocol, which holds the generator
+        self._cut_cycles()
         peer, self._peer = self._peer, None
         if peer is not None:
             self._guard(peer.closed)
+
+    def _cut_cycles(self) -> None:
+        """The library's parser is a generator that holds what holds it; so do the tracebacks of its exceptions."""
+        protocol = self._protocol
+        protocol.parser.close()
+        del protocol.parser
+        protocol.parser_exc = protocol.handshake_exc = None
 
     # Admission.
 

@@ -138,7 +138,7 @@ async def until(fact: Callable[[], bool]) -> None:
     """Wait for a fact that other tasks bring about."""
     async with asyncio.timeout(WAIT_S):
         while not fact():
-            await asyncio.sleep(0)
+            await settle(1)
 
 
 async def plain_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,6 +154,7 @@ class Rig:
         self.door = EchoDoor()
         self.clock = clock
         self.supervisor = Supervisor(clock, lambda name: None)
+        self.clients: list[RawClient] = []
         self.server = EdgeServer(host, 0, self.door, app, clock, self.supervisor, limits, tls)
 
     async def raw(self, **headers: str) -> "RawClient":
@@ -166,7 +167,8 @@ class Rig:
 
     async def connect(self) -> "RawClient":
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
-        return RawClient(reader, writer)
+        self.clients.append(RawClient(reader, writer))
+        return self.clients[-1]
 
     def url(self, path: str = "/v1/agents/default/stream") -> str:
         return f"ws://127.0.0.1:{self.server.port}{path}"
@@ -194,6 +196,8 @@ async def running(
             abort = getattr(peer.socket, "abort", None)
             if abort is not None and not peer.gone.is_set():
                 abort()
+        for client in rig.clients:
+            client.close()
         await rig.server.stop(1.0)
         assert await rig.supervisor.stop(1.0) == []
 
