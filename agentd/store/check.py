@@ -221,7 +221,11 @@ def require_place(path: Path) -> None:
         raise StoreError(f"{path} is a directory, not a database file", hint="move it away or change state_dir")
     if path.exists() and not path.is_file():
         raise StoreError(f"{path} is no regular file", hint="move it away or change state_dir")
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+    if path.exists() and not _may(path, os.R_OK | os.W_OK):
         raise StoreError(f"{path} can't be written", hint="make it readable and writable for this user")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not _may(path.parent, os.W_OK | os.X_OK):
         raise StoreError(f"{path.parent} can't be written", hint="make it writable for this user")
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

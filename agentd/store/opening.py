@@ -79,6 +79,8 @@ def _open(path: Path, clock: Clock) -> Opening:
         for pragma in ("secure_delete = 1", "journal_mode = wal", "synchronous = 2"):
             connection.execute(f"PRAGMA {pragma}").fetchone()
         created = schema.migrate(connection, clock.new_id("log"), clock.now_ms())
+        connection.execute("BEGIN IMMEDIATE")  # a file that can't be written is told now, not at the first append
+        connection.execute("ROLLBACK")
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
         if "salvage" in meta:  # told once, by the first start that opens it
             connection.execute("DELETE FROM meta WHERE key = 'salvage'")

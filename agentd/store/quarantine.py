@@ -11,13 +11,14 @@ is marked `unfinished`, so that recovery loads it and writes its rows anew.
 
 import os
 import sqlite3
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from agentd.clock import Clock
-from agentd.store import check, salvage, schema
+from agentd.store import carve, check, salvage, schema
 from agentd.store.salvage import Kept
 
 FOLDER = "quarantine"
@@ -78,13 +79,36 @@ def finish_interrupted(path: Path) -> None:
 
 
 def _read(path: Path, into: sqlite3.Connection) -> Kept:
-    try:
-        with check.read_only(path) as damaged:
-            return salvage.copy(damaged, into)
-    except sqlite3.DatabaseError as error:
-        if into.in_transaction:
+    """Read through SQLite, and when that leaves something out, straight from the pages; the one that yields more."""
+    kept = _read_tables(path, into)
+    if not kept.whole:
+        into.execute("ROLLBACK")
+        carved = _read_pages(path, into)
+        if carved.rows > kept.rows:
+            kept = carved
+        else:
             into.execute("ROLLBACK")
-        return Kept(notes=[f"nothing could be read of it: {error}"])
+            kept = _read_tables(path, into)
+    into.execute("COMMIT")
+    return kept
+
+
+def _read_tables(path: Path, into: sqlite3.Connection) -> Kept:
+    into.execute("BEGIN IMMEDIATE")
+    with check.read_only(path) as damaged:
+        return salvage.copy(damaged, into)
+
+
+def _read_pages(path: Path, into: sqlite3.Connection) -> Kept:
+    into.execute("BEGIN IMMEDIATE")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name + ".carving-") as folder:
+        carved = sqlite3.connect(Path(folder) / "carved.db", isolation_level=None)
+        try:
+            carved.execute("PRAGMA journal_mode = off")
+            carve.carve(path, carved)
+            return salvage.copy(carved, into)
+        finally:
+            carved.close()
 
 
 def _told(built: Path) -> Path:

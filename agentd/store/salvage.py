@@ -15,7 +15,8 @@ import msgspec
 from agentd.store.check import envelope
 from agentd.store.writing import FACT
 
-PROBES_MAX = 100_000  # keys tried in a row without an answer before a table is given up
+PROBES_MAX = 5_000  # keys tried in a row without an answer before a table is given up (and its pages carved)
+STRIDE = 8  # after the first tenth of them only each eighth: a leaf page holds more rows than that
 NOTES_MAX = 100
 RUN_ENDS = frozenset({"run.completed", "run.failed", "run.cancelled"})
 
@@ -30,11 +31,13 @@ _COLUMNS = {
 
 
 class Kept(msgspec.Struct):
-    """What a salvage kept, and one sentence for each thing it could not."""
+    """What a salvage kept, and one sentence for each thing it could not. `whole`: every table was read to its end."""
 
     sessions: int = 0
     facts: int = 0
+    rows: int = 0  # facts and rows of views
     notes: list[str] = []
+    whole: bool = False
 
 
 class _Session(msgspec.Struct):
@@ -48,8 +51,7 @@ class _Session(msgspec.Struct):
 
 
 def copy(damaged: sqlite3.Connection, into: sqlite3.Connection) -> Kept:
-    """Copy in one transaction; `into` is a new database of this version."""
-    into.execute("BEGIN IMMEDIATE")
+    """Copy into a new database of this version; the caller has begun the transaction and ends it."""
     copying = _Copying(damaged, into)
     copying.facts()
     copying.session_rows()
@@ -57,9 +59,7 @@ def copy(damaged: sqlite3.Connection, into: sqlite3.Connection) -> Kept:
     copying.entries()
     copying.keys()
     copying.snapshots()
-    kept = copying.finish()
-    into.execute("COMMIT")
-    return kept
+    return copying.finish()
 
 
 class _Copying:
@@ -77,6 +77,7 @@ class _Copying:
         self._leaves: set[str] = set()
         self._notes: list[str] = []
         self._facts = 0
+        self._rows = 0
 
     # ---- facts ------------------------------------------------------------------------------------------------
 
@@ -141,6 +142,7 @@ class _Copying:
                     " updated=? WHERE id=?",
                     (*row[1:], session.number),
                 )
+                self._rows += 1
 
     def run_rows(self) -> None:
         """A run's row is kept as far as its facts go: without the fact of its end it has not ended."""
@@ -159,6 +161,7 @@ class _Copying:
                 session.suspect = True
             if name not in self._started:
                 started = None
+            self._rows += 1
             self._into.execute(
                 "UPDATE runs SET kind=?, state=?, accepted=?, started=?, ended=?, cause=? WHERE id=?",
                 (kind, state, accepted, started, ended, cause, number),
@@ -201,6 +204,7 @@ class _Copying:
         except sqlite3.IntegrityError:  # a damaged row: no text where text belongs, a key twice
             self._tables[table].broken = True
             return False
+        self._rows += 1
         return True
 
     # ---- the end ----------------------------------------------------------------------------------------------
@@ -217,7 +221,8 @@ class _Copying:
         kept = sum(1 for session in self._sessions.values() if session.last)
         if len(self._notes) > NOTES_MAX:
             self._notes[NOTES_MAX:] = [f"and {len(self._notes) - NOTES_MAX} more"]
-        return Kept(kept, self._facts, self._notes)
+        whole = not any(table.broken for table in self._tables.values())
+        return Kept(kept, self._facts, self._facts + self._rows, self._notes, whole)
 
     def _close_session(self, number: int, session: _Session, suspect: bool) -> None:
         expected = (self._expected or {}).get(number, session.last)
@@ -245,34 +250,51 @@ class _Table:
         self._sql = f"SELECT id, {_COLUMNS[name]} FROM {name} WHERE id >= ? ORDER BY id"
         self._one = f"{self._sql} LIMIT 1"
         self.broken = False
+        self._at_end = False
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        start: int | None = 0
-        while start is not None:
-            at = start
+        at = 0
+        while True:
             try:
-                for row in self._damaged.execute(self._sql, (start,)):
+                for row in self._damaged.execute(self._sql, (at,)):
                     if not isinstance(row[0], int) or row[0] < at:
-                        raise sqlite3.DatabaseError("keys out of order")
-                    yield row
+                        break
                     at = row[0] + 1
+                    yield row
+                else:
+                    return
+            except sqlite3.DatabaseError:
+                pass  # told by `broken`; a cursor reads ahead, so rows before the bad page may be missing as well
+            self.broken = True
+            for row in self._over_bad_pages(at):
+                at = row[0] + 1
+                yield row
+            if self._at_end:
                 return
-            except sqlite3.DatabaseError:
-                self.broken = True
-                start = self._next_readable(at)
 
-    def _next_readable(self, at: int) -> int | None:
-        """The next key from which a row can be read. Key by key: a bad page hides a few, the next may be sound."""
-        for start in range(at, at + PROBES_MAX):
+    def _over_bad_pages(self, at: int) -> Iterator[tuple[Any, ...]]:
+        """Row by row up to the first one behind what can't be read; a bad page hides a few, the next may be sound."""
+        failed, stride = 0, 1
+        while failed < PROBES_MAX:
             try:
-                row = self._damaged.execute(self._one, (start,)).fetchone()
+                row = self._damaged.execute(self._one, (at,)).fetchone()
             except sqlite3.DatabaseError:
-                continue
+                row = (None,)
             if row is None:
-                return None
-            if isinstance(row[0], int) and row[0] >= start:
-                return int(row[0])
-        return None
+                break
+            if not isinstance(row[0], int) or row[0] < at:
+                failed += 1
+                stride = 1 if failed < PROBES_MAX // 10 else STRIDE
+                at += stride
+                continue
+            if stride > 1:  # back to the first key behind the last one that failed
+                at, stride = at - stride + 1, 1
+                continue
+            at = row[0] + 1
+            yield row
+            if failed:
+                return
+        self._at_end = True
 
 
 def _newest_indexed(damaged: sqlite3.Connection) -> dict[int, int] | None:

@@ -17,9 +17,9 @@ SCAN_BYTES_MAX = 64 << 20  # about a second; the writer keeps the log far below
 
 
 class WalReport(msgspec.Struct, frozen=True):
-    """`pages`: numbers of the pages in the sound part. `lost`: acknowledged commits lie beyond it."""
+    """`pages`: where each page of the sound commits lies in the log, in bytes. `lost`: acknowledged commits follow."""
 
-    pages: frozenset[int] = frozenset()
+    pages: dict[int, int] = {}
     lost: bool = False
 
 
@@ -44,20 +44,20 @@ def examine(path: Path) -> WalReport:
 
 
 def _frames(data: bytes, order: str, salt: bytes, size: int, total: tuple[int, int]) -> WalReport:
-    pages: set[int] = set()
-    pending: list[int] = []  # of a commit whose last frame has not been seen
+    pages: dict[int, int] = {}
+    pending: dict[int, int] = {}  # of a commit whose last frame has not been seen
     view = memoryview(data)
     for at in range(HEADER, len(data) - FRAME_HEADER - size + 1, FRAME_HEADER + size):
         number, commit = struct.unpack_from(">II", data, at)
         total = _checksum(view[at : at + 8], order, total)
         total = _checksum(view[at + FRAME_HEADER : at + FRAME_HEADER + size], order, total)
         if data[at + 8 : at + 16] != salt or total != struct.unpack_from(">II", data, at + 16):
-            return WalReport(frozenset(pages), _commits_follow(data, at, salt, size))
-        pending.append(number)
+            return WalReport(pages, _commits_follow(data, at, salt, size))
+        pending[number] = at + FRAME_HEADER
         if commit:
             pages.update(pending)
             pending.clear()
-    return WalReport(frozenset(pages))
+    return WalReport(pages)
 
 
 def _commits_follow(data: bytes, start: int, salt: bytes | None, size: int) -> bool:

@@ -12,8 +12,9 @@ from agentd.store.store import Append, EntryRow, KeyRow, Record, Row, RunRow, Se
 from agentd.supervisor import Supervisor
 
 
-def body_of(session: str, seq: int, words: str = "") -> bytes:
-    return msgspec.json.encode({"type": "warning", "session": session, "ts": seq, "seq": seq, "message": words})
+def body_of(session: str, seq: int, words: str = "", run: str | None = None) -> bytes:
+    frame = {"type": "warning", "session": session, "ts": seq, "seq": seq, "message": words}
+    return msgspec.json.encode(frame if run is None else {**frame, "run": run})
 
 
 def facts(

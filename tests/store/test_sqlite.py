@@ -65,8 +65,8 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(path: Pat
     told: dict[str, int] = {}
     for line in lines:
         if line.endswith("\n"):
-            key, seq = line.split()
-            told[key] = int(seq)
+            key, last = line.split()
+            told[key] = int(last)
     async with opened(path) as store:
         assert store.opening.quarantined is None
         for key, seq in told.items():
