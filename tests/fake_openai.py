@@ -10,13 +10,15 @@ How it behaves stands in the model's name or, before that, in the header `x-fake
     status=500 times=N       this status with an error body, for the first N asks (always, without times)
     error=CODE               the error's code: context_length_exceeded, insufficient_quota, content_filter, ...
     retry_after=TEXT         the header of that answer; `_` stands for a space and `;` for a comma
+    wordy=N                  the error's message is 10 * N characters longer
     echo_key=1               the error's message holds the key that was sent
     hang=headers|stream|done nothing before the headers, after half of the chunks, or after the last event
-    cut=N                    the connection ends after N chunks
+    stops=N                  the reply ends after N events, in good order but without its end
+    cut=N how=reset          the connection ends after N chunks, in good order or not
     garbage=N                after N chunks an event that is no JSON;   fault=N: after N chunks an error event
     tool=NAME                asks for a tool (arguments in pieces);     refusal=1, filter=1: refuses, filters
-    reject=FIELD             400 when the request has that field
-    nousage=1 nodone=1 crlf=1 comments=1 html=1 huge=BYTES surrogate=1
+    reject=FIELD             400 when the request has that field;   reject_format=TYPE: that response_format
+    nousage=1 nodone=1 unended=1 crlf=1 comments=1 html=1 huge=BYTES finish=REASON badhttp=1
 
 A request with a `response_format` is answered with JSON text. Every request is kept in `Fake.requests`.
 """
@@ -48,7 +50,7 @@ class Fake:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     streaming: asyncio.Event = field(default_factory=asyncio.Event)
     keep: bool = True
-    models_status: int = 200
+    models_status: int = 200  # 0: no answer
     bodies: dict[tuple[str, bool], list[bytes]] = field(default_factory=dict)
 
     live: "set[_Connection]" = field(default_factory=set)
@@ -113,9 +115,9 @@ class _Connection(asyncio.Protocol):
         if answer := refusal_of(options, request, headers, path):
             self.transport.write(answer)
         elif path.endswith("/models"):
-            self.transport.write(
-                whole(fake.models_status, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
-            )
+            listed = {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
+            if fake.models_status:
+                self.transport.write(whole(fake.models_status, listed))
         elif not options.keys() - {"chunks", "times", "nousage"}:
             key = (source, "stream_options" in request)
             if "response_format" in request or key not in fake.bodies:
@@ -138,6 +140,8 @@ class _Connection(asyncio.Protocol):
             if place == stop:
                 self.transport.abort() if options.get("how") == "reset" else self.transport.close()
                 return
+            if options.get("stops") == str(place):
+                break
             if place == half:
                 self.fake.streaming.set()
                 await asyncio.Event().wait()
@@ -172,13 +176,17 @@ def refusal_of(options: dict[str, str], request: dict[str, Any], headers: dict[s
     if (rejected := options.get("reject")) and rejected in request:
         status, message, code = 400, f"Unrecognized request argument supplied: {rejected}", "unknown_parameter"
     if (kind := options.get("reject_format")) and request.get("response_format", {}).get("type") == kind:
-        status, message = 400, f"response_format of type {kind} is not supported"
+        status, words = 400, options.get("words", f"{kind}_is_not_supported")
+        message = f"response_format: {words.replace('_', ' ')}"
+    if "badhttp" in options:
+        return b"HTTP/1.1 0 what\r\n\r\n"
     if not status:
         return None
     if code == "context_length_exceeded":
         message = "This model's maximum context length is 8 tokens."
     if "echo_key" in options:
         message = f"Incorrect API key provided: {headers.get('authorization', '')}."
+    message += " and so on" * int(options.get("wordy", "0"))
     after = options.get("retry_after", "").replace("_", " ").replace(";", ",")
     more = f"retry-after: {after}\r\n" if after else ""
     return whole(status, {"error": {"message": message, "type": "fake", "code": code}}, more)
@@ -208,7 +216,7 @@ def events(options: dict[str, str], request: dict[str, Any]) -> Iterator[bytes]:
     if "nousage" not in options and request.get("stream_options", {}).get("include_usage"):
         yield b"data: %b\n\n" % json.dumps({"model": MODEL, "choices": [], "usage": USAGE}).encode()
     if "nodone" not in options:
-        yield b"data: [DONE]\n\n"
+        yield b"data: [DONE]" if "unended" in options else b"data: [DONE]\n\n"
 
 
 def text_events(options: dict[str, str], request: dict[str, Any]) -> Iterator[bytes]:

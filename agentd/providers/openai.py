@@ -84,6 +84,7 @@ class OpenAIProvider:
         self._dialect = Dialect()
         self._http: openai_http.Http | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"OpenAIProvider(model={self._named!r}, base_url={self.base_url!r})"
@@ -118,6 +119,7 @@ class OpenAIProvider:
 
     async def close(self) -> None:
         """End all connections; calls that run end with kind `network`."""
+        self._closed = True
         http, self._http = self._http, None
         if http is not None:
             await http.close()
@@ -226,6 +228,8 @@ class OpenAIProvider:
         """The connection pool; the first time in a thread: the import, and the certificates that a client loads."""
         if self._http is None:
             async with self._opening:
+                if self._closed:
+                    raise Unreachable("this provider is closed")
                 if self._http is None:
                     self._http = await asyncio.to_thread(self._open)
         return self._http

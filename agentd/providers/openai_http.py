@@ -16,9 +16,15 @@ import openai
 
 from agentd.providers.faults import BODY_BYTES_MAX, Refused, Unreachable
 
+try:
+    from aiohttp import ClientError  # of the aiohttp transport, which lets some of them through as they are
+except ImportError:
+    ClientError = OSError  # type: ignore[assignment,misc]
+
 POOL_MAX = 1_000
 POOL_IDLE_MAX = 100
 
+_BROKEN = (openai.APIConnectionError, httpx2.HTTPError, ClientError, OSError)
 _HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
@@ -52,7 +58,7 @@ class Http:
                 stream_cls=openai.AsyncStream[Any],
                 options={"headers": _HEADERS},
             )
-        except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
+        except _BROKEN as error:
             fault = _fault(error)
         else:
             return Answer(_raw(answer))
@@ -68,7 +74,7 @@ class Http:
             answer: object = await self._client.get(
                 "/models", cast_to=httpx2.Response, stream=True, stream_cls=openai.AsyncStream[Any]
             )
-        except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
+        except _BROKEN as error:
             fault = _fault(error)
         else:
             await _raw(answer).aclose()
@@ -102,7 +108,7 @@ class Answer:
             try:
                 async for chunk in body:
                     yield chunk
-            except (httpx2.HTTPError, OSError) as error:
+            except _BROKEN as error:
                 fault = _fault(error)
         if fault is not None:
             raise fault

@@ -15,6 +15,8 @@ from agentd.providers.provider import Message, ModelRequest
 
 QUOTE_WORDS = 40
 QUOTE_CHARS = 320
+ASKED_CHARS = 2_000  # of a message are searched for what it asks or says of its writer
+IDENTITY_CHARS = 20_000
 EXTRACT_CHARS = 600
 OUTCOME_CHARS = 200
 LISTED_MAX = 200  # tasks told of in an answer, as many as a plan may have
@@ -33,8 +35,8 @@ _ASKS_SELF = re.compile(
     r"\bwho are you\b|\bwhat are you\b|\bwhat(?:'s| is|’s) your name\b|\bare you (?:a|an|real|online)\b", re.I
 )
 _GREETS = re.compile(r"^(?:hi|hello|hey|good (?:morning|evening|afternoon))\b[\w ,]{0,20}[!.]*$", re.I)
-_REPEAT = re.compile(r"^(?:please )?(?:say|repeat|echo)(?: after me)?\s*[:,]?\s+(.+)$", re.I | re.S)
-_AGENT_NAME = re.compile(r"^\W*name\W*[:=]\W*([^\n*_`#]{1,60})", re.I | re.M)
+_REPEAT = re.compile(r"^\s*(?:please )?(?:say|repeat|echo)(?: after me)?\s*[:,]?\s+(.+)$", re.I | re.S)
+_AGENT_NAME = re.compile(r"^[^\w\n]{0,20}name[^\w\n]{0,10}[:=][^\w\n]{0,10}(\w[^\n*_`#]{0,60})", re.I | re.M)
 _YOU_ARE = re.compile(r"\b(?i:you are|your name is|i am)\s+(?:called\s+)?([A-Z][\w-]{1,40})\b")
 _STEPS = re.compile(r"\b(outline|plan|steps|design|write|draft|prepare|create|compose|list)\b", re.I)
 _EXTRACTS = re.compile(r"\b(summari[sz]e|extract|quote|digest|review|condense)\b", re.I)
@@ -72,7 +74,7 @@ def agent_name(messages: Sequence[Message]) -> str | None:
     """The name that the identity gives the agent, when it says one plainly."""
     for message in messages:
         if message.role == "system":
-            head = message.content[:20_000]
+            head = message.content[:IDENTITY_CHARS]
             if found := _AGENT_NAME.search(head) or _YOU_ARE.search(head):
                 return found[1].strip()
     return None
@@ -88,7 +90,7 @@ class _Talk(msgspec.Struct):
     def before_now(cls, messages: Sequence[Message]) -> "_Talk":
         turns = [message for message in messages if message.role in ("user", "assistant")]
         last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=len(turns))
-        return cls([turn.content for turn in turns[:last] if turn.role == "user"], last)
+        return cls([turn.content[:ASKED_CHARS] for turn in turns[:last] if turn.role == "user"], last)
 
 
 def _chat_answer(request: ModelRequest, text: str) -> str:
@@ -96,6 +98,7 @@ def _chat_answer(request: ModelRequest, text: str) -> str:
         return (
             "The tool answered: " + "; ".join(quoted(result) for result in results) + " (told by the offline provider)"
         )
+    whole, text = text, text[:ASKED_CHARS]
     name = agent_name(request.messages)
     talk = _Talk.before_now(request.messages)
     about = _about_the_talk(text, talk)
@@ -109,11 +112,11 @@ def _chat_answer(request: ModelRequest, text: str) -> str:
         return f"Hello {introduced[1]}, I will find your name in this conversation. (offline provider)"
     if _GREETS.match(text.strip()):
         return f"Hello! {name or 'agentd'} here, with the offline provider: tell me something, or ask for 12*7."
-    if repeat := _REPEAT.match(text.strip()):
-        return quoted(repeat[1])
-    if not text.strip():
+    if repeat := _REPEAT.match(text):
+        return quoted(whole[repeat.start(1) :])
+    if not whole.strip():
         return "Your message has no words. (offline provider)"
-    return f"You wrote: “{quoted(text)}” — noted by the offline provider, no model is set."
+    return f"You wrote: “{quoted(whole)}” — noted by the offline provider, no model is set."
 
 
 def _about_the_talk(text: str, talk: _Talk) -> str | None:

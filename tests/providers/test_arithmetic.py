@@ -19,6 +19,8 @@ from agentd.providers.arithmetic import evaluate, worked_out
         ("calculate 1,000 + 5", "1005"),
         ("what is -3 - -4", "1"),
         ("what is 17 mod 5", "2"),
+        ("compute 9^64 / 7", "1.68431208253e+60"),
+        ("what is +5 - 2", "3"),
     ],
 )
 def test_a_question_is_worked_out(text: str, value: str) -> None:
@@ -40,6 +42,7 @@ def test_numbers_that_ask_for_nothing_are_left_alone(text: str) -> None:
         ("what is 1/0", "divides by zero"),
         ("9**9**9", "exponents"),
         ("what is " + "9*" * 70 + "9", "too long"),
+        ("compute 0 ^ -1", "divides by zero"),
         ("compute (1 + 2", "not a complete expression"),
     ],
 )

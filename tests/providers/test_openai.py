@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from agentd.protocol.errors import ProviderError
+from agentd.providers.faults import MESSAGE_CHARS_MAX
 from agentd.providers.openai import ASKS_MAX, OpenAIProvider, Waits
 from agentd.providers.provider import Message, ModelReply, ModelRequest, Provider, ToolCall, ToolSpec
 from tests.fake_openai import MODEL
@@ -202,10 +203,12 @@ async def test_a_field_that_the_server_rejects_is_left_out(asking: Asking, field
         ("status=500", "unavailable", True, ASKS_MAX),
         ("status=503", "unavailable", True, ASKS_MAX),
         ("fault=0", "unavailable", True, ASKS_MAX),
+        ("badhttp=1", "network", True, ASKS_MAX),
         ("cut=0", "network", True, ASKS_MAX),
         ("cut=0,how=reset", "network", True, ASKS_MAX),
         # After a text was shown nothing is asked again.
         ("cut=3", "network", True, 1),
+        ("stops=3", "network", True, 1),
         ("cut=3,how=reset", "network", True, 1),
         ("garbage=3", "malformed_output", True, 1),
         ("fault=3", "unavailable", True, 1),
@@ -312,6 +315,21 @@ async def test_a_key_that_the_server_echoes_is_scrubbed(asking: Asking, status: 
     assert KEY not in str(error.__context__)
 
 
+async def test_a_long_error_is_read_up_to_a_bound(asking: Asking) -> None:
+    error = await asking.failure("status=400,wordy=100000")
+    assert len(error.message) <= MESSAGE_CHARS_MAX + 1
+
+
+async def test_a_closed_provider_opens_nothing_again(asking: Asking) -> None:
+    provider = asking.provider()
+    await provider.complete(asked("hi"), asking.heard)
+    await provider.close()
+    with pytest.raises(ProviderError) as caught:
+        await provider.complete(asked("hi"), asking.heard)
+    assert caught.value.kind == "network"
+    assert asking.asks == 1
+
+
 async def test_the_key_is_in_no_repr(asking: Asking) -> None:
     provider = asking.provider()
     await provider.check()
@@ -335,6 +353,43 @@ async def test_check_says_what_is_wrong(asking: Asking) -> None:
     assert gone is not None
     assert "can't be reached" in gone
     assert "OPENAI_BASE_URL" in gone
+
+
+async def test_check_gives_a_silent_server_a_bounded_time(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    await asking.provider().check()  # so that the import is not in the bounded time
+    monkeypatch.setattr("agentd.providers.openai.CHECK_S", 0.05)
+    asking.served.fake.models_status = 0
+    said = await asking.provider().check()
+    assert said is not None
+    assert "did not answer within" in said
+
+
+async def test_a_client_that_cannot_be_made_is_told(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("agentd.providers.openai.importlib.import_module", broken)
+    said = await asking.provider().check()
+    assert said is not None
+    assert "can't be made: ImportError" in said
+    assert (await asking.failure("")).kind == "network"
+
+
+async def test_arguments_of_a_tool_that_are_cut_are_useless(asking: Asking) -> None:
+    error = await asking.failure("tool=add", waits=Waits(reply_bytes_max=5))
+    assert error.kind == "malformed_output"
+
+
+async def test_a_schema_that_is_invalid_does_not_teach_that_schemas_are_not_taken(asking: Asking) -> None:
+    provider = asking.provider("reject_format=json_schema,words=Invalid_schema_for_json_schema")
+    request = msgspec.structs.replace(asked("hi"), schema=SCHEMA)
+    await provider.complete(request, asking.heard)
+    await provider.complete(request, asking.heard)
+    assert asking.asks == 4
+
+
+async def test_a_last_event_without_its_empty_line_counts(asking: Asking) -> None:
+    assert (await asking.reply("unended=1")).content == WORDS
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ SCHEMAS: list[dict[str, Any]] = [
     {"type": "object", "minProperties": 2, "properties": {"a": {"type": "integer"}}},
     {"type": "object", "minProperties": 3, "additionalProperties": {"type": "integer"}},
     {"type": "string", "format": "date-time"},
+    {"required": ["a"], "properties": {"a": True}},
+    {"items": {"minimum": 2}, "minItems": 1, "type": "array"},
+    {"minimum": 2},
+    {"properties": {"a": {"items": {"type": "string"}}}, "required": ["a"]},
+    {"default": 3, "type": "integer"},
+    {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "uniqueItems": True},
     {
         "type": "object",
         "required": ["tasks", "kind"],

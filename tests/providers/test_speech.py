@@ -1,9 +1,11 @@
 """What the offline provider says for each purpose."""
 
+import time
+
 import pytest
 
 from agentd.providers.provider import Message, ModelRequest, Purpose
-from agentd.providers.speech import agent_name, quoted, spoken
+from agentd.providers.speech import LISTED_MAX, agent_name, quoted, spoken
 from tests.providers.recorded import asked
 
 
@@ -44,6 +46,23 @@ def test_a_greeting_a_repetition_and_silence_are_answered() -> None:
     assert answer("hello").startswith("Hello!")
     assert answer("say blue whale") == "blue whale"
     assert "no words" in answer("  ")
+
+
+def test_a_hostile_prompt_is_answered_in_time() -> None:
+    for text in ("\n" * 65_536, "my name is " * 6_000, "[[tool=a {" * 6_000, ". " * 32_000, "a - ( done x\n" * 4_000):
+        began = time.process_time()
+        answer(text, text, "What is my name?", system=text)
+        assert time.process_time() - began < 1  # milliseconds; a quadratic pattern took four seconds
+
+
+def test_what_tools_answered_is_told_with_the_task() -> None:
+    messages = (Message("user", "go"), Message("assistant", ""), Message("tool", "6 apples", tool_call_id="c"))
+    assert spoken(ModelRequest(messages, "task"), "go") == "From the tool: 6 apples"
+
+
+def test_more_results_than_are_listed_are_counted() -> None:
+    reply = answer("\n".join(f"[done] Part {number}" for number in range(LISTED_MAX + 5)))
+    assert reply.splitlines()[-1] == "… and 5 more"
 
 
 def test_a_quotation_is_cut_on_a_word() -> None:
