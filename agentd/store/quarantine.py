@@ -84,7 +84,7 @@ def _read(path: Path, into: sqlite3.Connection) -> Kept:
     if not kept.whole:
         into.execute("ROLLBACK")
         carved = _read_pages(path, into)
-        if carved.rows > kept.rows:
+        if carved.rows > kept.rows or not kept.rows:
             kept = carved
         else:
             into.execute("ROLLBACK")
@@ -95,8 +95,12 @@ def _read(path: Path, into: sqlite3.Connection) -> Kept:
 
 def _read_tables(path: Path, into: sqlite3.Connection) -> Kept:
     into.execute("BEGIN IMMEDIATE")
-    with check.read_only(path) as damaged:
-        return salvage.copy(damaged, into)
+    try:
+        with check.read_only(path) as damaged:
+            damaged.execute("SELECT name FROM sqlite_master").fetchall()
+            return salvage.copy(damaged, into)
+    except sqlite3.DatabaseError:  # no header, no schema: no table can be reached
+        return Kept()
 
 
 def _read_pages(path: Path, into: sqlite3.Connection) -> Kept:
