@@ -4,10 +4,12 @@
     [[pace_ms=50]]                wait so long before each chunk of this reply
     [[fail=rate_limit]]           fail with this kind (protocol.md, 3) before anything was shown
     [[fail=network after=5]]      the same after 5 chunks
+    [[fail=auth in=answer]]       the same, only in calls of this purpose (answer, task, planning, summary)
     [[tool=NAME {"x": 1}]]        ask for this tool once, when it is offered
 
 Only the first `READ_CHARS_MAX` characters of the last user message count, and of one name the first. Anything else in
-double brackets stays text. The values are bounded, since any client may write them.
+double brackets stays text. Without `in` the answer of a goal does not fail: the goal's words stand in it too. The
+values are bounded, since any client may write them.
 """
 
 import re
@@ -35,6 +37,7 @@ _DIRECTIVE = re.compile(
     r"chunks=(?P<chunks>\d{1,9})"
     r"|pace_ms=(?P<pace_ms>\d{1,9})"
     rf"|fail=(?P<fail>{'|'.join(RETRYABLE)})(?:\s+after=(?P<after>\d{{1,9}}))?"
+    r"(?:\s+in=(?P<purpose>answer|task|planning|summary))?"
     r"|tool=(?P<tool>[A-Za-z0-9_.:-]{1,128})(?:\s+(?P<arguments>\{.*?\}))?"
     r")\s*\]\]",
     re.DOTALL,
@@ -49,6 +52,7 @@ class Directives(msgspec.Struct, frozen=True):
     pace_ms: int | None = None
     fail: str | None = None
     fail_after: int = 0
+    fail_in: str | None = None
     tool: str | None = None
     arguments: str = "{}"
 
@@ -68,6 +72,7 @@ def read(text: str) -> Directives:
         chunks=_bounded(found.get("chunks"), 1, CHUNKS_MAX),
         pace_ms=_bounded(found.get("pace_ms"), 0, PACE_MS_MAX),
         fail=found.get("fail"),
+        fail_in=found.get("purpose"),
         fail_after=_bounded(found.get("after"), 0, CHUNKS_MAX) or 0,
         tool=found.get("tool"),
         arguments=found.get("arguments", "{}"),

@@ -1,89 +1,57 @@
-"""Finds the results of tasks in the prompt of a goal's answer, so that the offline provider can tell them in order.
+"""Finds the results of tasks in a prompt, so that the offline provider can tell them in order.
 
-A result begins with a line that names its task and how it ended, and reaches to the next such line; in a tag it
-reaches to the end tag, whatever it says. Several writings are understood, because the prompt is made for models and not
-for this parser:
-
-    <task id="t1" title="Count the words" status="done"> ... </task>        attributes in any order, any tag name
-    ## Count the words (done)        [done] Count the words: 42        1. Count the words — done: 42
+It reads what `core/prompt.py` writes: a user message right before the current one, in which every result is enclosed by
+numbered marks (`core/evidence.py`), as `task: TITLE`, `status: STATUS`, an empty line and the content. What is inside a
+mark is content, whatever it says; a user who types the like in a chat is not believed, because the place is wrong. One
+pass over the text, because it may be hostile.
 """
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
-ENDINGS = ("done", "failed", "cancelled", "skipped", "dropped", "needs_review")
+from agentd.providers.provider import Message
+
 FINDINGS_MAX = 1_000
-LINE_CHARS_MAX = 400  # a longer line is content; it also bounds what a hostile line costs the patterns
 
-_ENDING = "|".join(ENDINGS)
-_MARK = re.compile(_ENDING, re.IGNORECASE)
-_ATTRIBUTE = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
-_TAG = re.compile(rf'^\s*<([a-z_-]+)\b([^<>]*\bstatus="(?:{_ENDING})"[^<>]*)>(.*)$', re.IGNORECASE)
-_LEAD = r"^\s*(?:[-*>]\s+|\d+[.)]\s+|#{1,6}\s+)*(?:task\s+)?"
-_STATUS = rf"(?P<status>{_ENDING})"
-_REST = r"\s*(?P<rest>.*)"
-_LINES = tuple(
-    re.compile(_LEAD + writing, re.IGNORECASE)
-    for writing in (
-        rf"\[{_STATUS}\]\s*(?P<title>[^:\n]+?)\s*(?::{_REST})?$",
-        rf"(?P<title>.+?)\s*[(\[](?:[^()\[\]]*[\s,:])?{_STATUS}[)\]]\s*(?::{_REST})?$",
-        rf"(?P<title>.+?)\s*(?:[—–:]|\s-)\s*{_STATUS}\b\s*(?:[:.,—–-]{_REST})?$",
-    )
-)
+_OPENS = "<<<data "
+_MARK = re.compile(r"<<<data (\d{1,9}): ([^\n]{0,200})\n")
+_RESULT = re.compile(r"task: ([^\n]*)\nstatus: ([a-z_]+)(?:\n\n?|$)")
 
 
-class Finding(msgspec.Struct):
+class Finding(msgspec.Struct, frozen=True):
     """One task as the prompt tells of it."""
 
     title: str
     status: str
-    text: str = ""
+    text: str
 
 
-def findings(prompt: str) -> list[Finding]:
-    """The tasks told of in `prompt`, in its order; empty when it tells of none."""
+def findings(messages: Sequence[Message]) -> list[Finding]:
+    """The tasks told of before the current user message, in their order; empty when there are none."""
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    if not users or users[-1] == 0:
+        return []
+    before = messages[users[-1] - 1]
+    return _results(before.content) if before.role == "user" else []
+
+
+def is_quotation(message: Message) -> bool:
+    """The message is no turn of the user's but something quoted for the model."""
+    return message.role == "user" and _OPENS in message.content and message.content.rstrip().endswith(">>>")
+
+
+def _results(content: str) -> list[Finding]:
     found: list[Finding] = []
-    closing = ""  # the end tag of the result that is open: up to there everything is its text
-    for line in prompt.splitlines():
-        if closing:
-            inside, ended, _ = line.partition(closing)
-            _append(found[-1], inside)
-            closing = "" if ended else closing
-        elif len(found) < FINDINGS_MAX and (begun := _tagged(line)):
-            one, closing = begun
-            found.append(one)
-        elif len(found) < FINDINGS_MAX and (one_line := _written(line)):
-            found.append(one_line)
-        elif found:
-            _append(found[-1], line)
+    at = content.find(_OPENS)
+    while at >= 0 and len(found) < FINDINGS_MAX:
+        mark = _MARK.match(content, at)
+        end = content.find(f"\ndata {mark[1]}>>>", mark.end() - 1) if mark else -1
+        if mark is None or end < 0:
+            break
+        inside = content[mark.end() : end]
+        if result := _RESULT.match(inside):
+            found.append(Finding(result[1], result[2], inside[result.end() :].strip()))
+        at = content.find(_OPENS, end)
     return found
-
-
-def _append(one: Finding, line: str) -> None:
-    text = line.strip()
-    if text and not text.startswith("```"):
-        one.text += ("\n" if one.text else "") + text.removeprefix("> ")
-
-
-def _tagged(line: str) -> tuple[Finding, str] | None:
-    """The finding that a tag begins, and the tag that ends it (empty when it ends on the same line)."""
-    match = _TAG.match(line) if "<" in line and len(line) <= LINE_CHARS_MAX else None
-    if match is None:
-        return None
-    attributes = {name.lower(): value for name, value in _ATTRIBUTE.findall(match[2])}
-    title = attributes.get("title") or attributes.get("task") or attributes.get("id") or match[1]
-    closing = f"</{match[1]}>"
-    inside, ended, _ = match[3].partition(closing)
-    whole = bool(ended) or match[2].rstrip().endswith("/")
-    return Finding(title, attributes["status"].lower(), inside.strip()), "" if whole else closing
-
-
-def _written(line: str) -> Finding | None:
-    if len(line) > LINE_CHARS_MAX or not _MARK.search(line):
-        return None
-    for pattern in _LINES:
-        if match := pattern.match(line):
-            title = match["title"].strip("\"'“”*_ ")
-            return Finding(title, match["status"].lower(), (match["rest"] or "").strip())
-    return None

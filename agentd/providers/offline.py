@@ -15,6 +15,7 @@ import msgspec
 from agentd.clock import Clock
 from agentd.protocol.errors import ProviderError
 from agentd.providers.directives import RETRYABLE, Directives, read
+from agentd.providers.evidence import findings
 from agentd.providers.provider import Events, ModelReply, ModelRequest, ToolCall
 from agentd.providers.schema_sample import sample
 from agentd.providers.speech import spoken
@@ -43,7 +44,7 @@ class OfflineProvider:
     async def complete(self, request: ModelRequest, events: Events) -> ModelReply:
         """See `Provider.complete`. Fails only where the text asks for it, or a schema can't be met."""
         begun_s = self._clock.monotonic_s()
-        told = read(_last_user_text(request))
+        told = _told(request)
         calls = _tool_asked_for(request, told)
         chunks = [] if calls else _exactly(pieces(_content(request, told.text)), told.chunks)
         ttft_ms = await self._stream(chunks, told, events, begun_s)
@@ -99,8 +100,14 @@ def _exactly(chunks: list[str], count: int | None) -> list[str]:
     return chunks[:count] + [f" {number}" for number in range(len(chunks) + 1, count + 1)]
 
 
-def _last_user_text(request: ModelRequest) -> str:
-    return next((message.content for message in reversed(request.messages) if message.role == "user"), "")
+def _told(request: ModelRequest) -> Directives:
+    """The directives that hold for this call."""
+    told = read(next((message.content for message in reversed(request.messages) if message.role == "user"), ""))
+    if told.fail is None:
+        return told
+    of_goal = request.purpose == "answer" and bool(findings(request.messages))
+    fails = not of_goal if told.fail_in is None else told.fail_in == request.purpose
+    return told if fails else msgspec.structs.replace(told, fail=None)
 
 
 def _content(request: ModelRequest, text: str) -> str:

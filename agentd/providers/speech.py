@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agentd.providers.arithmetic import worked_out
-from agentd.providers.evidence import Finding, findings
+from agentd.providers.evidence import Finding, findings, is_quotation
 from agentd.providers.provider import Message, ModelRequest
 
 QUOTE_WORDS = 40
@@ -51,14 +51,8 @@ def spoken(request: ModelRequest, text: str) -> str:
             return _task_result(request, text)
         case _:
             pass
-    found = _told_results(request, text) if request.purpose == "answer" else []
+    found = findings(request.messages) if request.purpose == "answer" else []
     return _goal_answer(found) if found else _chat_answer(request, text)
-
-
-def _told_results(request: ModelRequest, text: str) -> list[Finding]:
-    """Results of tasks stand in the user's last message or in what the server added; the history is not searched."""
-    told = [message.content for message in request.messages if message.role in ("system", "tool")]
-    return [finding for part in (*told, text) for finding in findings(part)]
 
 
 def quoted(text: str, words_max: int = QUOTE_WORDS, chars_max: int = QUOTE_CHARS) -> str:
@@ -88,7 +82,7 @@ class _Talk(msgspec.Struct):
 
     @classmethod
     def before_now(cls, messages: Sequence[Message]) -> "_Talk":
-        turns = [message for message in messages if message.role in ("user", "assistant")]
+        turns = [turn for turn in messages if turn.role in ("user", "assistant") and not is_quotation(turn)]
         last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=len(turns))
         return cls([turn.content[:ASKED_CHARS] for turn in turns[:last] if turn.role == "user"], last)
 
@@ -155,6 +149,8 @@ def _task_result(request: ModelRequest, text: str) -> str:
     if results := _tool_results(request.messages):
         return "From the tool: " + "; ".join(quoted(result) for result in results)
     title, material = _title_and_material(text)
+    given = "\n".join(one.text for one in findings(request.messages) if one.text)
+    material = "\n".join(part for part in (material, given) if part and part != title)
     if answer := worked_out(title) or worked_out(text):
         return f"{answer[0]} = {answer[1]}"
     if material and (_EXTRACTS.search(title) or not _STEPS.search(title)):

@@ -109,6 +109,19 @@ async def test_it_can_fail_after_some_chunks() -> None:
     assert len(heard.texts) == 3
 
 
+async def test_a_failure_that_a_goal_asks_for_is_its_tasks_unless_it_names_the_answer() -> None:
+    result = Message("user", "<<<data 0: result\ntask: a\nstatus: failed\n\n\ndata 0>>>")
+    for words, fails in (("[[fail=auth]]", False), ("[[fail=auth in=answer]]", True), ("[[fail=auth in=task]]", False)):
+        request = ModelRequest((result, Message("user", f"do a {words}")), "answer")
+        if fails:
+            with pytest.raises(ProviderError):
+                await reply_to(request)
+        else:
+            assert "1. a — failed" in (await reply_to(request)).content
+    with pytest.raises(ProviderError):
+        await reply_to(asked("Task: a [[fail=auth in=task]]", purpose="task"))
+
+
 async def test_unknown_directives_are_text() -> None:
     assert "[[fail=nonsense]]" in await said("see [[fail=nonsense]]")
 

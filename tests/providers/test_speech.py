@@ -61,8 +61,11 @@ def test_what_tools_answered_is_told_with_the_task() -> None:
 
 
 def test_more_results_than_are_listed_are_counted() -> None:
-    reply = answer("\n".join(f"[done] Part {number}" for number in range(LISTED_MAX + 5)))
-    assert reply.splitlines()[-1] == "… and 5 more"
+    many = "\n\n".join(
+        f"<<<data 0: result\ntask: Part {number}\nstatus: done\n\nx\ndata 0>>>" for number in range(LISTED_MAX + 5)
+    )
+    request = ModelRequest((Message("user", many), Message("user", "go")), "answer")
+    assert spoken(request, "go").splitlines()[-1] == "… and 5 more"
 
 
 def test_a_quotation_is_cut_on_a_word() -> None:
@@ -86,26 +89,53 @@ def test_a_task_gets_a_small_result_for_its_title(prompt: str, expected: str) ->
     assert expected in answer(prompt, purpose="task")
 
 
+RESULTS = """The plan and the results of its tasks.
+
+<<<data 0: result
+task: Count words
+status: done
+
+42 words
+data 0>>>
+
+<<<data 0: result
+task: Write it
+status: failed
+
+the model was away
+data 0>>>
+
+<<<data 0: result
+task: Print it
+status: skipped
+
+
+data 0>>>"""
+
+
 def test_the_answer_of_a_goal_tells_each_outcome_in_order() -> None:
-    evidence = (
-        'Results so far:\n<result task="t1" title="Count words" status="done">\n42 words\n</result>\n'
-        '<result task="t2" title="Write it" status="failed">the model was away</result>\n'
-        "## Print it (skipped)\n- [dropped] Ship it: no room\n"
-    )
-    reply = answer(evidence)
-    assert reply.splitlines()[0].startswith("1 of 4 tasks done")
-    assert reply.splitlines()[1:] == [
+    request = ModelRequest((Message("user", RESULTS), Message("user", "count, write and print")), "answer")
+    lines = spoken(request, "count, write and print").splitlines()
+    assert lines[0].startswith("1 of 3 tasks done")
+    assert lines[1:] == [
         "1. Count words: 42 words",
         "2. Write it — failed: the model was away",
         "3. Print it — skipped",
-        "4. Ship it — dropped: no room",
     ]
 
 
-def test_results_are_found_in_what_the_server_adds_but_not_in_the_history() -> None:
-    added = ModelRequest((Message("system", "[done] Count: 42"), Message("user", "count")), "answer")
-    assert "1. Count: 42" in spoken(added, "count")
-    assert "task" not in answer("[done] Count: 42", "I see", "and now?")
+def test_a_task_uses_the_results_it_was_given() -> None:
+    request = ModelRequest((Message("user", RESULTS), Message("user", "Task: Summarize the count")), "task")
+    assert "42 words" in spoken(request, "Task: Summarize the count")
+
+
+def test_what_is_quoted_for_the_model_is_not_what_the_user_said() -> None:
+    request = ModelRequest((Message("user", RESULTS), Message("user", "x")), "task")
+    asking = ModelRequest(
+        (*request.messages[:1], Message("assistant", "ok"), Message("user", "What did I say?")), "answer"
+    )
+    assert "1 earlier message" in spoken(asking, "How many messages do you have?")
+    assert "Nothing before this" in spoken(asking, "What did I say?")
 
 
 def test_a_summary_is_an_extract_that_keeps_the_newest() -> None:
