@@ -75,9 +75,8 @@ class SqliteStore:
             StoreError: the place or the file can't be used; with a remedy.
         """
         async with AsyncExitStack() as stack:
-            lock = await asyncio.to_thread(StateLock.acquire, path.parent)
-            stack.callback(lock.release)
-            opening = await asyncio.to_thread(prepare, path, clock)
+            stack.callback(StateLock.acquire(path.parent).release)
+            opening = await _prepared(path, clock)
             writer = await stack.enter_async_context(writing_connection(path))
             readers = await stack.enter_async_context(reading_connections(path))
             backend = _Backend(path, writer, on_fatal)
@@ -189,6 +188,7 @@ class _Backend:
                 pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="RESTART"))
         except sqlite3.Error as error:
             log.warning("store.checkpoint_failed", reason=str(self.failed(error, writing=True)))
+            self._writer.pages = 0  # tried again when as much has gathered anew, not after every commit
             return
         self._writer.pages = pages - moved
         self.figures.checkpoints += 1
@@ -202,6 +202,8 @@ class _Backend:
             log.warning("store.checkpoint_failed", reason=str(self.failed(error, writing=True)))
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._stopped:
+            raise StorageUnavailable("the log has stopped", hint="start the server again", retryable=False)
         try:
             return await in_thread(self._connection, work)
         except sqlite3.Error as error:
@@ -228,6 +230,16 @@ class _Backend:
         if isinstance(self._outcome, sqlite3.Error):
             raise self.failed(self._outcome, writing=True) from self._outcome
         return self._outcome
+
+
+async def _prepared(path: Path, clock: Clock) -> Opening:
+    """`prepare` in a thread, awaited to its end even when cancelled: the lock must not come free before."""
+    work = asyncio.get_running_loop().run_in_executor(None, prepare, path, clock)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _checkpoint(connection: sqlite3.Connection, mode: str) -> tuple[int, int]:

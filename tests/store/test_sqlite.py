@@ -140,6 +140,8 @@ async def test_a_failed_sync_or_a_malformed_file_stops_the_log_and_says_so_once(
             with pytest.raises(StorageUnavailable, match=reason) as caught:
                 await store.append(step("a", 1))
             assert not caught.value.may_retry
+        with pytest.raises(StorageUnavailable, match="stopped"):
+            await store.prune_keys(1)
     assert len(fatal) == 1
     assert reason in fatal[0]
 
@@ -337,9 +339,13 @@ async def test_no_thread_outlives_its_store(path: Path, ends: str) -> None:
             outcome = (await asyncio.gather(opening, return_exceptions=True))[0]
             if isinstance(outcome, SqliteStore):
                 await outcome.close()
+            else:
+                assert isinstance(outcome, asyncio.CancelledError), "no lock is left behind"
     await supervisor.stop(5)
-    left = [thread for thread in threading.enumerate() if thread not in before]
-    assert [thread.name for thread in left if "asyncio" not in thread.name] == []
+    left = [item for item in threading.enumerate() if item not in before and "asyncio" not in item.name]
+    for thread in left:  # it tells that it has closed just before it ends
+        thread.join(5)
+    assert [thread.name for thread in left if thread.is_alive()] == []
 
 
 async def test_a_process_that_forgets_nothing_ends_by_itself(path: Path) -> None:
