@@ -23,7 +23,7 @@ REQUEST_TIMEOUT = 408
 
 
 class HttpConnection(HttpToolsProtocol):
-    """One connection. Built by uvicorn through `Config(http=...)`."""
+    """One connection."""
 
     def __init__(
         self,

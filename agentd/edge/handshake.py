@@ -4,7 +4,7 @@ No middleware of the HTTP application runs for an upgrade, so everything a door 
 read here. The library checks the handshake; what it finds wrong is told as an error object, like every refusal.
 """
 
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
@@ -36,15 +36,15 @@ def read_upgrade_request(request: Request, *, address: str, secure: bool) -> Upg
     """What the door gets to see.
 
     Raises:
-        InvalidPayload: the address is not one, or has more than `QUERY_FIELDS_MAX` query fields.
+        InvalidPayload: the address has more than `QUERY_FIELDS_MAX` query fields.
     """
+    path, _, text = request.path.partition("?")
     try:
-        target = urlsplit(request.path)
-        query = parse_qsl(target.query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+        query = parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
-        raise _bad("the address of the upgrade request is malformed") from None
+        raise _bad("the address of the upgrade request has too many fields") from None
     return Upgrade(
-        path=unquote(target.path),
+        path=unquote(path),
         query=tuple(query),
         headers=tuple((name.lower(), value) for name, value in request.headers.raw_items()),
         address=address,

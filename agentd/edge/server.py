@@ -1,9 +1,8 @@
 """The server on one port: uvicorn parses HTTP, an upgrade becomes a `WebSocket`, nobody takes over the signals.
 
-uvicorn's `Server` is used in its parts (`startup`, `on_tick`), not through `serve()`, which installs signal handlers,
-raises SIGTERM again at its end and exits the process when a port is taken. The sockets are bound here, so that a
-port in use is an error with a remedy; the end is ours too, because uvicorn's polls and cuts nothing off (decision
-022).
+Of uvicorn's `Server` only state and `on_tick` (the Date header) are used, not `serve()`, which installs signal
+handlers, raises SIGTERM again at its end and exits the process when a port is taken. Binding is ours, so that a port
+in use is an error with a remedy, and so is the end, because uvicorn's polls and cuts nothing off (decision 022).
 """
 
 import asyncio
@@ -30,6 +29,7 @@ from agentd.supervisor import Supervisor
 
 BACKLOG = 2_048
 KEEP_ALIVE_S = 5
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 TICK_S = 1.0  # how often the Date header is renewed
 ABORT_S = 1.0  # kept back from the deadline of `stop` for those that had to be cut off
 
@@ -107,9 +107,12 @@ class EdgeServer:
         if server.config.ssl is not None:
             server.config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self._listeners = await self._bind()
-        server.lifespan = server.config.lifespan_class(server.config)
         await server.on_tick(0)
-        await server.startup(sockets=self._listeners)
+        try:
+            await self._listen(server)
+        except OSError as error:  # two that bound the same port at once find out only here
+            self._unlisten(server)
+            raise self._cannot_listen(error) from error
         self._server = server
         keepalive = Keepalive(self._hub.sockets, self._clock, self._hub.limits)
         self._keepers = [
@@ -129,8 +132,7 @@ class EdgeServer:
             return
         for keeper in self._keepers:
             keeper.cancel()
-        for listener in server.servers:
-            listener.close()
+        self._unlisten(server)
         state = server.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -140,6 +142,33 @@ class EdgeServer:
         except TimeoutError:
             await self._cut_off(state)
         await asyncio.wait(self._keepers, timeout=ABORT_S)
+
+    async def _listen(self, server: Server) -> None:
+        """As uvicorn's `startup`, with deadlines for both ends of TLS, which uvicorn leaves at a minute."""
+        loop = asyncio.get_running_loop()
+        config, state, limits = server.config, server.server_state, self._hub.limits
+        tls = config.ssl is not None
+
+        def make() -> asyncio.Protocol:
+            return HttpConnection(self._hub, config=config, server_state=state, app_state={})
+
+        server.servers = []
+        for listener in self._listeners:
+            serving = await loop.create_server(
+                make,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=limits.header_s if tls else None,
+                ssl_shutdown_timeout=limits.close_s if tls else None,
+            )
+            server.servers.append(serving)
+
+    def _unlisten(self, server: Server) -> None:
+        for serving in server.servers:
+            serving.close()
+        for listener in self._listeners:
+            listener.close()
         self._listeners = []
 
     async def _all_left(self, state: ServerState) -> None:
@@ -170,7 +199,7 @@ class EdgeServer:
         tls = self._tls
         return Config(
             self._http_app,
-            http=functools.partial(HttpConnection, self._hub),  # type: ignore[arg-type]
+            http=HttpConnection,
             ws=functools.partial(WebSocket, self._hub),  # type: ignore[arg-type]
             interface="asgi3",
             lifespan="off",
@@ -193,15 +222,20 @@ class EdgeServer:
         except OSError as error:
             raise ListenError(f"the host {self._host!r} is not known: {error}", "Check server.host.") from error
         bound: list[sockets.socket] = []
-        port = self._wanted_port
+        absent: OSError | None = None
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            port = bound[0].getsockname()[1] if bound else self._wanted_port
             try:
-                bound.append(_listening(family, (address[0], port, *address[2:])))
+                bound.append(_bound(family, (address[0], port, *address[2:])))
             except OSError as error:
+                if error.errno in NOT_HERE:  # a name may have addresses that this machine has not
+                    absent = error
+                    continue
                 for listener in bound:
                     listener.close()
                 raise self._cannot_listen(error) from error
-            port = bound[0].getsockname()[1]
+        if not bound and absent is not None:
+            raise self._cannot_listen(absent) from absent
         return bound
 
     def _cannot_listen(self, error: OSError) -> ListenError:
@@ -216,7 +250,7 @@ class EdgeServer:
         return ListenError(f"cannot listen on {where}: {error.strerror or error}", "Check server.host and server.port.")
 
 
-def _listening(family: int, address: tuple[str | int, ...]) -> sockets.socket:
+def _bound(family: int, address: tuple[str | int, ...]) -> sockets.socket:
     listener = sockets.socket(family, sockets.SOCK_STREAM)
     try:
         listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)

@@ -155,12 +155,12 @@ def test_config_takes_any_callable_for_both_protocols() -> None:
 async def test_the_parts_of_the_server_work_without_serve() -> None:
     server = Server(Config(plain_app, lifespan="off", log_config=None, ws="none"))
     server.config.load()
-    server.lifespan = server.config.lifespan_class(server.config)
+    assert server.config.ssl is None
     assert await server.on_tick(0) is False
     assert server.server_state.default_headers
     assert (server.server_state.connections, server.server_state.tasks) == (set(), set())
-    await server.startup(sockets=[])
-    assert server.servers == []
+    made = server.config.http_protocol_class(config=server.config, server_state=server.server_state, app_state={})  # type: ignore[call-arg]
+    assert isinstance(made, asyncio.Protocol)
 
 
 def test_an_upgrade_calls_the_class_in_the_order_we_rely_on() -> None:

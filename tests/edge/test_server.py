@@ -77,6 +77,14 @@ async def test_localhost_listens_on_all_its_addresses_with_one_port() -> None:
         assert {port for _, port in addresses} == {rig.server.port}
 
 
+async def test_an_address_of_another_machine_is_an_error_with_a_remedy() -> None:
+    clock = SystemClock()
+    server = EdgeServer("192.0.2.1", 0, EchoDoor(), plain_app, clock, Supervisor(clock, lambda name: None))
+    with pytest.raises(ListenError) as error:
+        await server.start()
+    assert "server.host" in error.value.hint
+
+
 async def test_no_signal_is_taken_over() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     async with running() as rig:
@@ -196,6 +204,12 @@ async def test_over_tls_messages_failures_and_large_backlogs_work(certificate: T
         assert not rig.peer.gone.is_set()
         await clock.advance(TLS_LINGER_S)
         await rig.peer.gone.wait()
+
+
+async def test_a_tls_handshake_that_does_not_come_ends_at_the_deadline(certificate: Tls) -> None:
+    async with running(Limits(header_s=0.05), tls=certificate) as rig:
+        client = await rig.connect()
+        assert await client.read_end() == b""
 
 
 async def test_unusable_tls_files_are_an_error_with_a_remedy(tmp_path: Path) -> None:
