@@ -95,7 +95,7 @@ def before_opening(path: Path) -> None:
     if report.lost:
         raise Damaged("the write-ahead log is damaged before acknowledged commits")
     pages = struct.unpack_from(">I", header, 28)[0]
-    if any(number not in report.pages for number in range(size // page + 1, pages + 1)):
+    if report.whole and any(number not in report.pages for number in range(size // page + 1, pages + 1)):
         raise Damaged(f"the file is cut short: {size} bytes of {pages * page}")
 
 

@@ -89,7 +89,12 @@ def load(connection: sqlite3.Connection, key: str) -> Loaded | None:
         info = _info(found)
         row = connection.execute(SNAPSHOT, (key,)).fetchone()
         snapshot = None if row is None else SnapshotRow(key, *row)
-        since = page(connection, READ, key, snapshot.seq if snapshot else 0, -1, None)
+        known = snapshot.seq if snapshot else 0
+        since = page(connection, READ, key, known, -1, None)
+    if since.first != known + 1:
+        raise StorageUnavailable(
+            f"facts of {key!r} are missing after {known}", hint="run `agentd doctor`", retryable=False
+        )
     return Loaded(info.row, info.first, info.last, snapshot, since.bodies)
 
 

@@ -17,10 +17,13 @@ SCAN_BYTES_MAX = 64 << 20  # about a second; the writer keeps the log far below
 
 
 class WalReport(msgspec.Struct, frozen=True):
-    """`pages`: where each page of the sound commits lies in the log, in bytes. `lost`: acknowledged commits follow."""
+    """`pages`: where each page of the sound commits lies in the log, in bytes. `lost`: acknowledged commits follow.
+    `whole`: there is nothing more of the log than was looked at.
+    """
 
     pages: dict[int, int] = {}
     lost: bool = False
+    whole: bool = True
 
 
 def examine(path: Path) -> WalReport:
@@ -28,6 +31,7 @@ def examine(path: Path) -> WalReport:
     try:
         with path.open("rb") as file:
             data = file.read(SCAN_BYTES_MAX)
+            whole = not file.read(1)
     except FileNotFoundError:
         return WalReport()
     if len(data) < HEADER + FRAME_HEADER:
@@ -40,7 +44,8 @@ def examine(path: Path) -> WalReport:
     total = _checksum(data[:24], order, (0, 0))
     if total != struct.unpack_from(">II", data, 24):
         return WalReport(lost=_commits_follow(data, HEADER, None, size))
-    return _frames(data, order, salt, size, total)
+    report = _frames(data, order, salt, size, total)
+    return report if whole else msgspec.structs.replace(report, whole=False)
 
 
 def _frames(data: bytes, order: str, salt: bytes, size: int, total: tuple[int, int]) -> WalReport:

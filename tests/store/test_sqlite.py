@@ -179,6 +179,19 @@ async def test_text_that_is_no_unicode_fails_alone(path: Path) -> None:
         await store.append(step("a", 1))
 
 
+@pytest.mark.parametrize("gone", [1, 3])
+async def test_a_gap_in_the_log_is_told_and_never_skipped(path: Path, gone: int) -> None:
+    async with opened(path) as store:
+        await store.append(step("a", 1, 5))
+        await raw(store, lambda c: c.execute("DELETE FROM events WHERE seq = ?", (gone,)))
+        with pytest.raises(StorageUnavailable, match=f"missing after {0 if gone == 1 else 1}") as caught:
+            await store.load("a")
+        assert not caught.value.may_retry
+        if gone == 3:
+            with pytest.raises(StorageUnavailable, match="missing"):
+                await store.read("a", 0)
+
+
 async def test_only_the_two_newest_snapshots_are_kept(path: Path) -> None:
     async with opened(path) as store:
         for seq in range(1, 6):

@@ -65,6 +65,13 @@ def test_frames_of_an_older_log_behind_the_end_are_no_loss(tmp_path: Path, wal: 
     assert not look(tmp_path, bytes(data)).lost
 
 
+def test_a_log_too_long_to_be_read_whole_says_so(tmp_path: Path, wal: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look(tmp_path, wal).whole
+    monkeypatch.setattr("agentd.store.wal.SCAN_BYTES_MAX", len(wal) - 1)
+    report = look(tmp_path, wal)
+    assert (report.whole, report.lost, set(report.pages)) == (False, False, {1, 2})
+
+
 @pytest.mark.parametrize("at", [0, 9, 17, 25])
 def test_a_spoiled_header_before_commits_is_a_loss(tmp_path: Path, wal: bytes, at: int) -> None:
     data = bytearray(wal)
