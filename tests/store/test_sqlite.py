@@ -229,6 +229,45 @@ async def test_the_write_ahead_log_is_brought_in_between_commits_and_stays_small
         assert path.with_name("agentd.db-wal").stat().st_size < 3 * sqlite.CHECKPOINT_PAGES * 4096
 
 
+async def test_a_log_that_a_reader_holds_too_long_is_asked_to_begin_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+    real = sqlite._checkpoint
+
+    def spying(connection: sqlite3.Connection, mode: str) -> tuple[int, int]:
+        modes.append(mode)
+        return real(connection, mode)
+
+    monkeypatch.setattr(sqlite, "_checkpoint", spying)
+    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 10)
+    monkeypatch.setattr(sqlite, "WAL_PAGES_MAX", 20)
+    async with opened(path) as store:
+        for seq in range(1, 10):
+            await store.append(step("a", seq, words="x" * 200_000))
+    assert modes[:2] == ["PASSIVE", "RESTART"]
+    assert modes[-1] == "TRUNCATE"
+
+
+async def test_a_checkpoint_that_fails_harms_no_append_and_loses_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(connection: sqlite3.Connection, mode: str) -> tuple[int, int]:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 10)
+    monkeypatch.setattr(sqlite, "_checkpoint", failing)
+    async with opened(path) as store:
+        for seq in range(1, 10):
+            await store.append(step("a", seq))
+        assert store.figures.checkpoints == 0
+    monkeypatch.undo()
+    async with opened(path) as store:
+        assert len((await store.read("a", 0)).bodies) == 9
+
+
 async def test_a_reader_in_its_place_lets_the_log_grow_and_it_shrinks_afterwards(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
