@@ -195,10 +195,14 @@ class WebSocket(Stream):
         for data in self._protocol.data_to_send():
             self._outbox.put(data)
         self._stage, self._admission = OPEN, None
-        self._peer = make(self)
+        self._inside = True  # the 101 and what the peer says to it leave together, in this turn
+        try:
+            self._peer = make(self)
+        finally:
+            self._inside = False
         self._hub.figures.accepted += 1
         self.heard_s = self.moved_s = self._hub.clock.monotonic_s()
-        self._flush_at_turn_end()
+        self.flush()
         early, self._early = self._early, None
         if early:
             self.data_received(early)
