@@ -2,7 +2,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentd.core.prompt import (
@@ -183,6 +183,7 @@ PARTS = st.builds(PromptParts, TEXTS, TEXTS.map(item), ITEMS, ITEMS, ITEMS, ITEM
 BUDGETS = st.builds(Budget, st.integers(TOKENS_MIN, 3000), st.sampled_from([1.0, 3.3, 4.0]))
 
 
+@settings(max_examples=60)
 @given(PARTS, BUDGETS)
 def test_the_laws_of_a_prompt(parts: PromptParts, budget: Budget) -> None:
     prompt = assemble(parts, budget)

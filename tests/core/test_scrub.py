@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentd.core.scrub import DEPTH_MAX, FOUND_MAX, Found, scrub
@@ -123,6 +123,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(VALUES)
 def test_to_scrub_twice_is_to_scrub_once(value: Any) -> None:
     known = frozenset({"known-value"})
