@@ -15,6 +15,7 @@ import msgspec
 
 from agentd.clock import Clock
 from agentd.edge.door import Upgrade
+from agentd.edge.refusal import CREDENTIALS_CAP
 from agentd.edge.tokens import Principal, Tokens
 from agentd.protocol.errors import Forbidden, InvalidPayload, NotFound, Overloaded, Unauthorized
 
@@ -67,7 +68,7 @@ class FailureLimit:
             raise Overloaded(
                 "too many failed credentials",
                 hint="Wait, then use a valid token.",
-                details={"cap": "credentials", "limit": FAILURES_MAX},
+                details={"cap": CREDENTIALS_CAP, "limit": FAILURES_MAX},
                 retry_after_ms=math.ceil(left_s * 1000),
             )
 

@@ -14,10 +14,11 @@ RETRY_AFTER_S = 1  # said with 429 and 503 when the error itself knows nothing b
 _WAIT_STATUSES = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-class SocketsFull(Overloaded):
-    """No room for another socket. At the upgrade this is the server's state, not the client's pace: 503, not 429."""
+CREDENTIALS_CAP = "credentials"  # the one cap that is about the client's own pace
 
-    http_status = 503
+
+class SocketsFull(Overloaded):
+    """No room for another socket or connection."""
 
     def __init__(self, *, used: int, limit: int, message: str = "the server has as many sockets as it may") -> None:
         super().__init__(
@@ -40,9 +41,16 @@ def wait_headers(error: AgentdError, status: int) -> dict[str, str]:
     return {"retry-after": str(max(wait_s, 1))}
 
 
+def status_of(error: AgentdError) -> int:
+    """The status of a refusal where a connection begins: no room is the server's state (503), not the client's pace."""
+    if isinstance(error, Overloaded) and (error.details or {}).get("cap") != CREDENTIALS_CAP:
+        return http.HTTPStatus.SERVICE_UNAVAILABLE
+    return error.http_status
+
+
 def refusal(error: AgentdError, *, status: int | None = None, headers: dict[str, str] | None = None) -> bytes:
     """A whole HTTP/1.1 response after which the connection closes."""
-    status = error.http_status if status is None else status
+    status = status_of(error) if status is None else status
     body = error_body(error)
     fields = {
         "content-type": "application/json",

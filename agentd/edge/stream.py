@@ -59,8 +59,8 @@ class Stream(asyncio.Protocol):
     """A `Flushable`, and the half of a `Watched` that is about bytes."""
 
     __slots__ = (
-        "__weakref__", "_blocked", "_deadline", "_due", "_end", "_hub", "_inside", "_outbox", "_pause", "_stage",
-        "_stops", "heard", "heard_s", "left", "moved_s", "on_drained", "pinged", "transport",
+        "__weakref__", "_blocked", "_deadline", "_due", "_end", "_hub", "_inside", "_outbox", "_pause", "_paused",
+        "_stage", "_stops", "heard", "heard_s", "left", "moved_s", "on_drained", "pinged", "transport",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -72,6 +72,7 @@ class Stream(asyncio.Protocol):
         self._deadline: Timer | None = None
         self._pause: Timer | None = None
         self._stops = 0
+        self._paused = False  # the transport's reading; also for a moment without a reason, while held messages go
         self._blocked = False
         self._inside = False  # called from data_received, which flushes at its end
         self._due = NEVER
@@ -160,9 +161,10 @@ class Stream(asyncio.Protocol):
                 self._guard(self.on_drained)
 
     def _stop_reading(self, why: Stop) -> None:
-        if not self._stops and not self.transport.is_closing():
-            self.transport.pause_reading()
         self._stops |= why
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
 
     def _read_again(self, why: int) -> None:
         """Take reasons away; without any left, first what was held, then the wire."""
@@ -171,7 +173,8 @@ class Stream(asyncio.Protocol):
         self._stops &= ~why
         if not self._stops:
             self._release()
-        if not self._stops and not self.transport.is_closing():
+        if not self._stops and self._paused and not self.transport.is_closing():
+            self._paused = False
             self.transport.resume_reading()
 
     def _pause_over(self) -> None:

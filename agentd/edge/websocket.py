@@ -297,9 +297,12 @@ class WebSocket(Stream):
     # The end.
 
     def _fail(self, failure: Failure) -> None:
-        self._error = failure.error
-        self._protocol.fail(failure.code, failure.reason)
-        self._library_wrote(self._protocol.data_to_send())
+        """Fail the connection; when the library did already, later in the same segment, its reason stands."""
+        protocol = self._protocol
+        if protocol.parser_exc is None:
+            self._error = failure.error
+            protocol.fail(failure.code, failure.reason)
+        self._library_wrote(protocol.data_to_send())
 
     def _library_wrote(self, writes: list[bytes]) -> None:
         """Pass on pongs and close frames; a failure's error frame goes right before its close frame."""

@@ -100,7 +100,8 @@ async def test_the_door_sees_path_query_headers_and_address() -> None:
         (Forbidden("no", details={"required": "chat"}), 403),
         (NotFound("no", kind="path"), 404),
         (Conflict("no"), 409),
-        (Overloaded("no", retry_after_ms=2_500), 429),
+        (Overloaded("no", details={"cap": "credentials"}, retry_after_ms=2_500), 429),
+        (Overloaded("no", details={"cap": "sockets"}), 503),
         (StorageUnavailable("no"), 503),
     ],
 )
