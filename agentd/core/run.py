@@ -119,7 +119,7 @@ def plan_proposed(draft: Draft, intent: PlanProposed) -> None:
         draft.emit(f.RunFailed, run=run.id, **_end(draft, run.id, cause))
         return
     for told in intent.told:
-        draft.emit(f.Warned, run=run.id, code="planner_fallback", message=told, source="planner")
+        draft.emit(f.Warned, run=run.id, code="plan_cut", message=told, source="planner")
     draft.emit(
         f.AgentPlan, run=run.id, by=f.By(principal=run.principal, via="planner"), plan=f"{run.id}.p", revision=1,
         goal=intent.goal or run.content, tasks=intent.tasks, gates=intent.gates, groups=intent.groups,
@@ -152,7 +152,7 @@ def answer_ended(draft: Draft, run: Run, intent: AttemptEnded) -> None:
 def _receive(draft: Draft, run: Run, intent: AttemptEnded, content: object, finish_reason: str) -> None:
     usage = intent.usage or f.Usage()
     draft.emit(
-        f.SessionReceive, run=run.id, role="agent", content=str(content), entry=f"{run.id}.a{run.answers + 1}",
+        f.SessionReceive, run=run.id, role="assistant", content=str(content), entry=f"{run.id}.a{run.answers + 1}",
         parent=run.tip, message=intent.message_id, usage=usage, finish_reason=finish_reason, model=usage.model,
     )  # fmt: skip
 

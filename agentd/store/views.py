@@ -29,11 +29,10 @@ def rows_of(before: Session, facts: Sequence[f.AnyFact], after: Session, wake_at
                     started=None, ended=None, cause=None,
                 )  # fmt: skip
                 if fact.key is not None and fact.body_hash is not None:
-                    rows.append(
-                        KeyRow(
-                            session=after.key, key=fact.key, body_hash=fact.body_hash, run=fact.run or "", ts=fact.ts
-                        )
+                    key = KeyRow(
+                        session=after.key, key=fact.key, body_hash=fact.body_hash, run=fact.run or "", ts=fact.ts
                     )
+                    rows.append(key)
             case f.RunStarted():
                 run = known.get(fact.run or "")
                 content = contents.get(fact.run or "") or (run.content if run is not None else "")
@@ -76,9 +75,18 @@ def _shown(state: Session) -> tuple[object, ...]:
 
 def _entry(fact: f.AnyFact, entry: str, parent: str | None, role: str, content: str, epoch: int) -> EntryRow:
     return EntryRow(
-        id=entry, session=fact.session, parent=parent, epoch=epoch, role=role, kind="message", origin=role,
-        content=content, run=fact.run, ts=fact.ts, seq=fact.seq,
-    )  # fmt: skip
+        id=entry,
+        session=fact.session,
+        parent=parent,
+        epoch=epoch,
+        role=role,
+        kind="message",
+        origin="agent" if role == "assistant" else role,
+        content=content,
+        run=fact.run,
+        ts=fact.ts,
+        seq=fact.seq,
+    )
 
 
 def _epoch(known: Mapping[str, Run], epochs: Mapping[str, int], fact: f.AnyFact) -> int:

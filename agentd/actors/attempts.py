@@ -1,0 +1,111 @@
+"""The attempts of one session that are alive: started because `due` names them, ended because it no longer does.
+
+An attempt is a task of the supervisor; its end comes back as a command with its own slot, so it is never refused. Work
+that ignores its cancellation is told as abandoned after a deadline, and keeps its permit until it really ends
+(rulings 18).
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from agentd.clock import Clock
+from agentd.core.intents import AttemptEnded, PlanProposed
+from agentd.core.session import Work
+from agentd.core.state import Session
+from agentd.supervisor import Supervisor
+
+ABANDON_S = 10.0
+
+Outcome = AttemptEnded | PlanProposed
+
+
+class Alive:
+    """One attempt that runs: its task, the worker it holds, whether it holds a model permit."""
+
+    def __init__(self, work: Work, worker: int | None, model: bool) -> None:
+        self.work = work
+        self.worker = worker
+        self.model = model
+        self.task: asyncio.Task[Any] | None = None
+        self.ending = False
+
+
+class Attempts:
+    """What runs for one session."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        supervisor: Supervisor,
+        run: Callable[[Work], Coroutine[Any, Any, Outcome]],
+        ended: Callable[[Outcome | None], None],
+        abandoned: Callable[[Work], None],
+    ) -> None:
+        self._clock = clock
+        self._supervisor = supervisor
+        self._run = run
+        self._ended = ended
+        self._abandoned = abandoned
+        self._alive: dict[Work, Alive] = {}
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """Numbers of the workers that are really at work."""
+        return frozenset(alive.worker for alive in self._alive.values() if alive.worker is not None)
+
+    @property
+    def models(self) -> int:
+        return sum(alive.model for alive in self._alive.values())
+
+    async def ended_one(self) -> None:
+        """Return when one of those that run now has ended; at once when none does."""
+        tasks = {alive.task for alive in self._alive.values() if alive.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    def running(self, run: str, task: str, attempt: int) -> bool:
+        return any((work.run, work.task, work.attempt) == (run, task, attempt) for work in self._alive)
+
+    def reconcile(self, state: Session, due: Sequence[Work]) -> None:
+        """Start what is due and not alive, end what is alive and not due."""
+        wanted = set(due)
+        for work, alive in list(self._alive.items()):
+            if work not in wanted and not alive.ending:
+                self._end(alive)
+        if self.draining:
+            return
+        for work in due:
+            if work not in self._alive:
+                self._start(state, work)
+
+    def _start(self, state: Session, work: Work) -> None:
+        run = state.runs[work.run]
+        task = run.tasks.get(work.task)
+        model = task is None or task.spec.kind == "model"
+        alive = Alive(work, task.worker if task is not None else None, model)
+        self._alive[work] = alive
+        alive.task = self._supervisor.start(f"attempt {work.run} {work.task} {work.attempt}", self._attempt(alive))
+
+    async def _attempt(self, alive: Alive) -> None:
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._run(alive.work)
+        finally:
+            del self._alive[alive.work]
+            if not self.draining or outcome is not None:
+                self._ended(outcome)
+
+    def _end(self, alive: Alive) -> None:
+        alive.ending = True
+        if alive.task is not None:
+            alive.task.cancel()
+        self._clock.call_later(ABANDON_S, lambda: self._check(alive))
+
+    def _check(self, alive: Alive) -> None:
+        if self._alive.get(alive.work) is alive:
+            self._abandoned(alive.work)

@@ -1,0 +1,91 @@
+"""The permits that one session holds, reckoned from its state and from the attempts that are alive.
+
+A permit belongs to an attempt from the decision that starts it until its work has really ended *and* the fact of its
+end is stored; so the number of permits out is never smaller than what any log reader or any process list can count.
+Within a step a session may use the permits that its own ended attempts leave, as long as nobody else waits for one.
+"""
+
+from collections.abc import Callable
+
+from agentd.actors.dispatcher import Dispatcher, Permits
+from agentd.core.session import wants
+from agentd.core.state import Session
+
+
+class Held:
+    """Worker numbers and model permits of one session."""
+
+    def __init__(self, key: str, dispatcher: Dispatcher) -> None:
+        self._key = key
+        self._dispatcher = dispatcher
+        self._workers: frozenset[int] = frozenset()
+        self._models: frozenset[int] = frozenset()
+        self._queued = 0
+
+    def free_workers(self, state: Session, alive: frozenset[int]) -> tuple[int, ...]:
+        """Numbers that a decision on `state` may start attempts with."""
+        return self._free(self._dispatcher.workers, self._workers, self._workers - _workers(state) - alive)
+
+    def free_models(self, state: Session, alive: int) -> int:
+        spare = len(self._models) - max(_models(state), alive)
+        open_ones = len(self._dispatcher.models.available(self._key))
+        own = spare if spare > 0 and not self._dispatcher.models.waiting else 0
+        return 0 if self._dispatcher.models.held else open_ones + own
+
+    def room(self) -> int:
+        return self._dispatcher.room
+
+    def take(self, state: Session, alive: int) -> None:
+        """Take what the decided `state` needs beyond what is held; called in the same loop turn as the decision."""
+        more = _workers(state) - self._workers
+        self._dispatcher.workers.take(self._key, more)
+        self._workers |= more
+        need = max(_models(state), alive) - len(self._models)
+        if need > 0:
+            taken = frozenset(self._dispatcher.models.available(self._key)[:need])
+            self._dispatcher.models.take(self._key, taken)
+            self._models |= taken
+        self._requeue(state)
+
+    def settle(
+        self, state: Session, alive_workers: frozenset[int], alive_models: int, wake: Callable[[], None]
+    ) -> None:
+        """After a step, stored or failed: what `state` does not use goes back, and who waits joins the ring."""
+        worker, model = wants(state, self._dispatcher.workers.held)
+        unused = self._workers - _workers(state) - alive_workers
+        self._workers -= unused
+        spare = len(self._models) - max(_models(state), alive_models)
+        extra = frozenset(sorted(self._models)[: max(spare, 0)])
+        self._models -= extra
+        self._requeue(state)
+        dispatcher = self._dispatcher
+        dispatcher.workers.give_back(unused)
+        dispatcher.models.give_back(extra)
+        # Whoever lacks nothing is in no ring: it would be woken for what it can't use, again and again.
+        dispatcher.workers.settle(self._key, None)
+        dispatcher.models.settle(self._key, None)
+        if worker and not dispatcher.workers.available(self._key):
+            dispatcher.workers.settle(self._key, wake)
+        elif model and not dispatcher.models.available(self._key):
+            dispatcher.models.settle(self._key, wake)
+        dispatcher.wait_for_room(self._key, wake if worker and not dispatcher.room else None)
+
+    def _free(self, permits: Permits, held: frozenset[int], spare: frozenset[int]) -> tuple[int, ...]:
+        if permits.held:
+            return ()
+        own = () if permits.waiting else tuple(sorted(spare))
+        return (*own, *permits.available(self._key))
+
+    def _requeue(self, state: Session) -> None:
+        queued = sum(len(run.queued) for run in state.runs.values())
+        if queued != self._queued:
+            self._dispatcher.requeue(queued - self._queued)
+            self._queued = queued
+
+
+def _workers(state: Session) -> frozenset[int]:
+    return state.run.workers if state.run is not None else frozenset()
+
+
+def _models(state: Session) -> int:
+    return state.run.models if state.run is not None else 0

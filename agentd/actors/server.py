@@ -1,0 +1,61 @@
+"""The appender of `_server`: one fact at a time, stored before it counts, followed like any session."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from agentd.actors.feed import Feed
+from agentd.actors.shared import Shared
+from agentd.core.server import KEY, ServerState, evolve
+from agentd.protocol import facts as f
+from agentd.protocol.codec import decode_fact, encode
+from agentd.store.store import Append, Record, Row, SessionRow
+
+LOCK_S = 30.0
+
+
+class ServerActor:
+    """The server's own acts. `state.mode` is the mode of all."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.state = ServerState()
+        self.feed = Feed(KEY, 0, shared.store, shared.clock, shared.supervisor)
+        self._lock = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Rebuild from the log; a page at a time."""
+        while True:
+            page = await self.shared.store.read(KEY, self.state.seq)
+            for body in page.bodies:
+                self.state = evolve(self.state, decode_fact(body))
+            if not page.bodies:
+                break
+        self.feed.seq = self.state.seq
+        self.shared.load.server_paused = self.state.mode == "paused"
+        self.shared.dispatcher.hold(self.shared.load.server_paused)
+
+    async def record(self, kind: Callable[..., f.AnyFact], by: f.By | None = None, **fields: Any) -> int:
+        """Store one fact of the server; its seq.
+
+        Raises:
+            StorageUnavailable: it is not stored and did not happen.
+        """
+        async with asyncio.timeout(LOCK_S), self._lock:
+            state = self.state
+            now = max(self.shared.clock.now_ms(), state.ts)
+            fact = kind(session=KEY, seq=state.seq + 1, ts=now, by=by, **fields)
+            body = encode(fact)
+            record = Record(seq=fact.seq, step=fact.seq, ts=now, type=str(fact.__struct_config__.tag), body=body)
+            rows: tuple[Row, ...] = (_row(self.state, now),)
+            await self.shared.store.append(Append(session=KEY, term=self.shared.term, records=(record,), rows=rows))
+            self.state = evolve(state, fact)
+            self.feed.publish(fact.seq, [body])
+            return fact.seq
+
+
+def _row(state: ServerState, now: int) -> SessionRow:
+    return SessionRow(
+        key=KEY, agent="_server", owner="agentd", created=now, mode=state.mode, epoch=0, leaf=None, unfinished=0,
+        wake_at=None, updated=now,
+    )  # fmt: skip

@@ -1,0 +1,432 @@
+"""The one appender of its session: takes its mailbox as a step, decides, stores, publishes, acts (design 1.2 to 1.5).
+
+A step: read ahead what the rules may need; decide each command on the state the one before left, with the permits
+taken in the same loop turn; one append; then publish the state, answer, hand bytes to the followers, and bring what is
+alive in line with what is due. Nothing leaves before the append has been acknowledged. When it fails, clients hear
+`storage_unavailable`, everything else is tried again after a wait, and the state is the last published one.
+
+The actor's task exists only while its mailbox holds something.
+"""
+
+import asyncio
+from collections import ChainMap
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from agentd.actors.attempts import Attempts, Outcome
+from agentd.actors.caller import Caller
+from agentd.actors.context import Words, window_items
+from agentd.actors.feed import Feed
+from agentd.actors.mailbox import Envelope, Lane, Mailbox
+from agentd.actors.permits import Held
+from agentd.actors.shared import Shared
+from agentd.actors.shown import answer_with, state_shown
+from agentd.actors.stopping import Stopping
+from agentd.actors.waiting import Waiting
+from agentd.actors.worker import Worker
+from agentd.clock import Timer
+from agentd.core import intents as i
+from agentd.core.session import Decision, Work, decide, due, next_timer
+from agentd.core.state import SNAPSHOT_VERSION, Session
+from agentd.protocol import facts as f
+from agentd.protocol.codec import encode
+from agentd.protocol.errors import AgentdError, Conflict, Internal, Overloaded, StorageUnavailable
+from agentd.protocol.signals import AgentState
+from agentd.store.store import Append, Record, Row, SnapshotRow
+from agentd.store.views import rows_of
+
+SNAPSHOT_FACTS = 1_000
+RETRY_S = 0.1
+RETRY_MAX_S = 5.0
+SELF = f.By(principal="agentd", via="timer")
+
+_RUN_WORDS: dict[type, str] = {
+    f.RunAccepted: "accepted",
+    f.RunStarted: "started",
+    f.RunCompleted: "completed",
+    f.RunFailed: "failed",
+    f.RunCancelled: "cancelled",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Taken(msgspec.Struct):
+    """A command of the running step and what came of it; `seq` is the session's after its facts."""
+
+    envelope: Envelope
+    answer: i.Answer | None
+    error: AgentdError | None
+    seq: int
+
+
+class SessionActor:
+    """One session that is awake. `state` is the published one; questions read it without asking."""
+
+    def __init__(self, shared: Shared, state: Session, words: Words) -> None:
+        self.shared = shared
+        self.state = state
+        self.words = words
+        self.feed = Feed(state.key, state.seq, shared.store, shared.clock, shared.supervisor)
+        self.touched_s = shared.clock.monotonic_s()
+        self._mailbox = Mailbox(shared.settings.limits.mailbox, shared.settings.limits.control)
+        self._held = Held(state.key, shared.dispatcher)
+        self._worker = Worker(self)
+        self._attempts = Attempts(
+            shared.clock, shared.supervisor, self._worker.attempt, self._attempt_over, self._abandoned
+        )
+        self._stopping = Stopping(state.key, shared.clock, self._runs, lambda: self.feed.seq)
+        self._waiting = Waiting(state.key, shared.clock)
+        self._at_work = False
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: Timer | None = None
+        self._snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
+        self._failures = 0
+        self._counted = 0
+        self._paths: dict[str, tuple[f.WindowItem, ...]] = {}
+        self.broken: str | None = None
+        self.first = 1
+        self._count(state)
+
+    # ---- asked from outside ---------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Nobody would miss it: no work, no followers, nothing in the mailbox."""
+        return not (self._at_work or self._mailbox or self._attempts or self.feed.followers or self.state.runs)
+
+    @property
+    def attempts(self) -> int:
+        return len(self._attempts)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._mailbox)
+
+    def tell(self, intent: i.AnyIntent, lane: Lane, caller: Caller | None = None) -> None:
+        """Put a command into the mailbox.
+
+        Raises:
+            Overloaded: its lane is full; nothing was written.
+            Internal: this session stopped because its log does not make sense.
+        """
+        if self.broken is not None:
+            raise Internal(self.broken)
+        if not self._mailbox.put(Envelope(intent, lane, caller)):
+            cap = "mailbox" if lane == "work" else "control"
+            limit = self._mailbox.limit[lane]
+            self.shared.load.refuse(cap)
+            raise Overloaded(
+                "this session's mailbox is full",
+                retry_after_ms=self.shared.load.retry_after_ms(self.state.mode == "paused"),
+                details={"cap": cap, "used": limit, "limit": limit, "backpressure": self.figures().backpressure},
+            )
+        self.touched_s = self.shared.clock.monotonic_s()
+        self._start_work()
+
+    def wake(self) -> None:
+        """Look again at what may start."""
+        if self.broken is None:
+            self.tell(i.Wake(by=SELF), "result")
+
+    def mode_changed(self) -> None:
+        """The server's mode changed: who follows is told, and what may go on goes on."""
+        self.feed.state_changed(lambda: encode(self.figures()))
+        if self.state.runs:
+            self.wake()
+        self._set_timer()
+
+    def figures(self) -> AgentState:
+        """The session's load now, without a request."""
+        return state_shown(self.state, self.shared)
+
+    async def quiet(self) -> None:
+        """Return when its mailbox has been worked off."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait({self._task})
+
+    async def attempts_ended(self) -> None:
+        """Return when nothing of it runs and what ended is stored."""
+        while len(self._attempts) or self._at_work:
+            await self._attempts.ended_one()
+            await self.quiet()
+
+    def drain(self) -> None:
+        """Start nothing any more; attempts that run may finish."""
+        self._attempts.draining = True
+
+    # ---- the step -------------------------------------------------------------------------------------------------
+
+    def _start_work(self) -> None:
+        if not self._at_work:
+            self._at_work = True
+            self._task = self.shared.supervisor.start(f"session {self.state.key}", self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._mailbox and self.broken is None:
+                await self._step(self._mailbox.take_all())
+        finally:
+            self._at_work = False
+
+    async def _step(self, envelopes: list[Envelope]) -> None:
+        try:
+            ahead = await self._read_ahead(envelopes)
+        except AgentdError as error:
+            self._not_stored(envelopes, error)
+            return
+        before = self.state
+        facts, taken = self._decide(envelopes, ahead)
+        if facts:
+            after = taken.state
+            bodies = [encode(fact) for fact in facts]
+            try:
+                await self.shared.store.append(self._append(before, facts, bodies, after))
+            except (StorageUnavailable, Conflict) as error:
+                self._held.settle(before, self._attempts.workers, self._attempts.models, self.wake)
+                self._not_stored(envelopes, error)
+                return
+            self._failures = 0
+            self._publish(before, facts, bodies, after, taken.commands)
+        else:
+            self._reply(taken.commands, ())
+        self._held.settle(self.state, self._attempts.workers, self._attempts.models, self.wake)
+        self._attempts.reconcile(self.state, due(self.state))
+        self._stopping.check()
+        self._set_timer()
+
+    async def _read_ahead(self, envelopes: Sequence[Envelope]) -> "Ahead":
+        """What the rules of this step may need and the state does not hold (design 1.2)."""
+        ahead = Ahead()
+        store = self.shared.store
+        for envelope in envelopes:
+            intent = envelope.intent
+            if isinstance(intent, i.StartRun):
+                if intent.key is not None and intent.key not in ahead.keys:
+                    used = await store.key(self.state.key, intent.key)
+                    if used is not None:
+                        ahead.keys[intent.key] = i.UsedKey(run=used.run, body_hash=used.body_hash)
+                if intent.leaf_id is not None and intent.leaf_id not in self._paths:
+                    await self.know_path(intent.leaf_id)
+            elif isinstance(intent, i.NewEpoch | i.ClearSaturation) and self.state.leaf is not None:
+                self._paths[self.state.leaf] = self.state.window
+        if self.state.queue or any(isinstance(envelope.intent, i.StartRun) for envelope in envelopes):
+            ahead.identity = (await self.shared.identity.read(self.state.agent)).hash
+        return ahead
+
+    async def know_path(self, leaf: str) -> None:
+        """Read the path that ends in `leaf`, for a run that will start there."""
+        path = await self.words.path(self.shared.store, leaf)
+        if path:
+            self._paths[leaf] = window_items(path)
+
+    def _decide(self, envelopes: Sequence[Envelope], ahead: "Ahead") -> "tuple[list[f.AnyFact], Step]":
+        """Each command on the state the one before left; one `now` for all (rulings 2)."""
+        now = max(self.shared.clock.now_ms(), self.state.ts)
+        state, facts, commands = self.state, list[f.AnyFact](), list[Taken]()
+        for envelope in envelopes:
+            try:
+                decision = decide(state, envelope.intent, self._given(envelope.intent, state, now, ahead))
+            except AgentdError as error:
+                commands.append(Taken(envelope, None, error, state.seq))
+                continue
+            except Exception:
+                commands.append(Taken(envelope, None, self._fault(envelope), state.seq))
+                continue
+            if decision.facts:
+                ahead.learn(decision)
+                state = decision.state
+                self._held.take(state, self._attempts.models)
+                facts.extend(decision.facts)
+            commands.append(Taken(envelope, decision.answer, None, state.seq))
+        return facts, Step(state, commands)
+
+    def _given(self, intent: i.AnyIntent, state: Session, now: int, ahead: "Ahead") -> i.Given:
+        key = intent.key if isinstance(intent, i.StartRun) else None
+        load = self.shared.load
+        return i.Given(
+            now=now,
+            workers=self._held.free_workers(state, self._attempts.workers),
+            models=self._held.free_models(state, self._attempts.models),
+            queue_room=self._held.room(),
+            server_paused=load.server_paused,
+            retry_after_ms=load.retry_after_ms(state.mode == "paused"),
+            used_key=ahead.keys.get(key) if key is not None else None,
+            paths=self._paths,
+            identity=ahead.identity,
+            results=ChainMap(ahead.results, self.words.results),
+            caps=self.shared.caps,
+        )
+
+    def _fault(self, envelope: Envelope) -> Internal:
+        """A rule failed: that command is refused, the state stays (design 8)."""
+        fault = self.shared.clock.new_id("fault")
+        log.exception("decide.failed", fault=fault, session=self.state.key, intent=type(envelope.intent).__name__)
+        return Internal(fault)
+
+    def _append(self, before: Session, facts: Sequence[f.AnyFact], bodies: Sequence[bytes], after: Session) -> Append:
+        step = before.seq + 1
+        records = tuple(
+            Record(
+                seq=fact.seq, step=step, ts=fact.ts, type=str(fact.__struct_config__.tag), body=body, run=fact.run,
+                run_seq=fact.run_seq,
+            )
+            for fact, body in zip(facts, bodies, strict=True)
+        )  # fmt: skip
+        rows: list[Row] = rows_of(before, facts, after, next_timer(after, False, self.shared.caps.warning_s))
+        if after.seq - self._snapshot_seq >= SNAPSHOT_FACTS:
+            rows.append(
+                SnapshotRow(session=after.key, seq=after.seq, version=SNAPSHOT_VERSION, ts=after.ts, body=encode(after))
+            )
+        return Append(session=after.key, term=self.shared.term, records=records, rows=tuple(rows))
+
+    def _publish(
+        self,
+        before: Session,
+        facts: Sequence[f.AnyFact],
+        bodies: Sequence[bytes],
+        after: Session,
+        commands: Sequence[Taken],
+    ) -> None:
+        """Stored: from here on everybody may see it."""
+        self.state = after
+        if after.seq - self._snapshot_seq >= SNAPSHOT_FACTS:
+            self._snapshot_seq = after.seq
+        self.words.heard(facts, before, after)
+        if any(isinstance(fact, f.SessionReceive | f.RUN_ENDS) for fact in facts):
+            self.feed.end_message()
+        for taken in commands:
+            if isinstance(taken.answer, i.Accepted) and taken.envelope.caller is not None:
+                self._accepted(taken.envelope.caller, taken.answer, bodies[taken.answer.seq - before.seq - 1])
+        self.feed.publish(facts[0].seq, bodies)
+        self._waiting.heard(facts)
+        self._count(after)
+        self.shared.load.told([_RUN_WORDS[type(fact)] for fact in facts if type(fact) in _RUN_WORDS])
+        self._reply(commands, facts)
+        self.feed.state_changed(lambda: encode(self.figures()))
+
+    def _accepted(self, caller: Caller, answer: i.Accepted, body: bytes) -> None:
+        if caller.waits:
+            self._waiting.add(answer.run, caller)
+        else:
+            caller.is_fact(self.state.key, answer.seq, body)
+
+    def _reply(self, commands: Sequence[Taken], facts: Sequence[f.AnyFact]) -> None:
+        for taken in commands:
+            caller = taken.envelope.caller
+            if isinstance(taken.envelope.intent, i.StartRun):
+                self.shared.load.reserved -= 1
+            if caller is None:
+                continue
+            if taken.error is not None:
+                caller.refused(self.state.key, taken.seq, taken.error)
+            elif isinstance(taken.answer, i.Cancelling):
+                self._stopping.begin(caller, taken.answer)
+            elif taken.answer is not None and not isinstance(taken.answer, i.Accepted):
+                answer_with(self.state, self.shared, caller, taken.answer, taken.seq)
+
+    def _not_stored(self, envelopes: Sequence[Envelope], error: AgentdError) -> None:
+        """Only clients' requests are answered; results, timers and recovery are tried again (rulings 3)."""
+        again = []
+        for envelope in envelopes:
+            if envelope.caller is None:
+                again.append(envelope)
+                continue
+            if isinstance(envelope.intent, i.StartRun):
+                self.shared.load.reserved -= 1
+            envelope.caller.refused(self.state.key, self.state.seq, error)
+        if again:
+            self._failures += 1
+            delay_s = min(RETRY_S * 2 ** (self._failures - 1), RETRY_MAX_S)
+            self.shared.clock.call_later(delay_s, lambda: self._try_again(again))
+
+    def _try_again(self, envelopes: list[Envelope]) -> None:
+        self._mailbox.put_back(envelopes)
+        self._start_work()
+
+    # ---- what is alive --------------------------------------------------------------------------------------------
+
+    def _runs(self, attempt: tuple[str, str, int]) -> bool:
+        if self._attempts.running(*attempt):
+            return True
+        run, task, number = attempt
+        return any((work.run, work.task, work.attempt) == (run, task, number) for work in self._pending(run))
+
+    def _pending(self, run: str) -> list[Work]:
+        """Attempts whose end is not stored yet, also of a run that is ending."""
+        found = self.state.runs.get(run)
+        if found is None:
+            return []
+        works = [Work(run, name, found.tasks[name].attempt) for name in found.running]
+        if found.answer.active:
+            works.append(Work(run, "answer", found.answer.number))
+        if found.planning.active:
+            works.append(Work(run, "planning", found.planning.number))
+        return works
+
+    def _attempt_over(self, outcome: Outcome | None) -> None:
+        self.tell(outcome if outcome is not None else i.Wake(by=SELF), "result")
+
+    def _abandoned(self, work: Work) -> None:
+        cause = f.Cause(code="abandoned", message="it did not end within 10 s of its cancellation", task=work.task)
+        warning = i.Warn(
+            by=SELF, run=work.run, code="attempt_abandoned", message=cause.message, source="worker",
+            details={"task": work.task, "attempt": work.attempt},
+        )  # fmt: skip
+        self.tell(warning, "result")
+        self.tell(
+            i.AttemptEnded(
+                by=SELF, run=work.run, task=work.task, attempt=work.attempt, step=work.step, outcome="cancelled",
+                cause=cause,
+            ),
+            "result",
+        )  # fmt: skip
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s)
+        if at is not None:
+            delay_s = max(at - self.shared.clock.now_ms(), 0) / 1000
+            self._timer = self.shared.clock.call_later(delay_s, self.wake)
+
+    def _count(self, state: Session) -> None:
+        """Unfinished runs that count against the server's cap; those that wait for a person do not (rulings 26)."""
+        counted = sum(run.state != "waiting" for run in state.runs.values())
+        self.shared.load.unfinished += counted - self._counted
+        self._counted = counted
+
+    def leave(self) -> None:
+        """Out of memory: nothing stays behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.shared.load.unfinished -= self._counted
+        self._counted = 0
+        self.shared.dispatcher.forget(self.state.key)
+
+
+class Ahead:
+    """What was read before the step, and what its own commands add to it."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, i.UsedKey] = {}
+        self.results: dict[str, Any] = {}
+        self.identity: str | None = None
+
+    def learn(self, decision: Decision) -> None:
+        for fact in decision.facts:
+            if isinstance(fact, f.RunAccepted) and fact.key is not None:
+                self.keys[fact.key] = i.UsedKey(run=fact.run or "", body_hash=fact.body_hash or "")
+            elif isinstance(fact, f.AgentStatus) and fact.status == "done":
+                self.results[fact.task] = fact.result
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Where a step's decisions led."""
+
+    state: Session
+    commands: list[Taken]

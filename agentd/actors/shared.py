@@ -1,0 +1,34 @@
+"""What all sessions of one server share: made by `app.py`, handed to each actor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agentd.actors.dispatcher import Dispatcher
+from agentd.actors.identity_files import IdentityFiles
+from agentd.actors.load import Load
+from agentd.clock import Clock
+from agentd.core.intents import Caps
+from agentd.protocol.replies import Notice
+from agentd.providers.provider import Provider
+from agentd.settings import Settings
+from agentd.store.store import Store
+from agentd.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The parts behind a session. `term` is this owner's term at the log (constant on one node)."""
+
+    settings: Settings
+    caps: Caps
+    clock: Clock
+    supervisor: Supervisor
+    store: Store
+    term: int
+    dispatcher: Dispatcher
+    load: Load
+    provider: Provider
+    identity: IdentityFiles
+    known_secrets: frozenset[str]
+    notices: list[Notice]
+    loop_lag_s: Callable[[], float]

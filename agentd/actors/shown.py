@@ -1,0 +1,87 @@
+"""How a session's state is shown: `agent.state`, heartbeats, and the replies that `decide` left as values."""
+
+from typing import Literal
+
+from agentd.actors.caller import Caller
+from agentd.actors.shared import Shared
+from agentd.core import intents as i
+from agentd.core.admission import session_figures
+from agentd.core.schedule import blocked_by
+from agentd.core.state import Run, Session
+from agentd.protocol.facts import Mode
+from agentd.protocol.replies import ControlDone, RunAcceptedAgain, SessionNewDone, SessionResetDone
+from agentd.protocol.signals import AgentState, RunShown, TaskShown
+
+PausedBy = tuple[Literal["session", "server"], ...]
+
+
+def effective_mode(state: Session, shared: Shared) -> tuple[Mode, PausedBy]:
+    """The mode that counts, and who set it (rulings 19)."""
+    by: list[Literal["session", "server"]] = []
+    if state.mode == "paused":
+        by.append("session")
+    if shared.load.server_paused:
+        by.append("server")
+    return ("paused" if by else "running"), tuple(by)
+
+
+def state_shown(state: Session, shared: Shared, request: str | None = None) -> AgentState:
+    """The answer to `state`: made from the published state, at once."""
+    mode, paused_by = effective_mode(state, shared)
+    return AgentState(
+        session=state.key,
+        ts=shared.clock.now_ms(),
+        request=request,
+        mode=mode,
+        paused_by=paused_by or None,
+        runs=tuple(_run_shown(state, run, shared, mode == "paused") for run in state.runs.values()),
+        last_goal=state.last_goal,
+        backpressure=session_figures(state, shared.caps, shared.load.retry_after_ms(mode == "paused")),
+        loop_lag_ms=round(shared.loop_lag_s() * 1000, 1),
+        runs_unfinished=shared.load.unfinished,
+    )
+
+
+def _run_shown(state: Session, run: Run, shared: Shared, paused: bool) -> RunShown:
+    tasks = tuple(
+        TaskShown(
+            id=name,
+            status=task.status,
+            attempt=task.attempt or None,
+            blocked_by=blocked_by(run, task, paused, shared.caps.dispatch) or None,
+        )
+        for name, task in run.tasks.items()
+    )
+    position = None
+    if run.state == "queued":
+        position = max(state.queue.index(run.id) + (state.current is not None), 1)
+    return RunShown(
+        run=run.id,
+        kind=run.kind,
+        state=run.state,
+        position=position,
+        held="paused" if paused and run.state == "queued" else None,
+        tasks=tasks or None,
+    )
+
+
+def answer_with(state: Session, shared: Shared, caller: Caller, answer: i.Answer, seq: int) -> None:
+    """The reply that a decision asked for, made from the state that it left."""
+    key, ts = state.key, shared.clock.now_ms()
+    match answer:
+        case i.Done():
+            caller.done(key, seq, ControlDone(session=key, ts=ts, action=answer.action, already=answer.already or None))
+        case i.StateShown():
+            caller.done(key, seq, state_shown(state, shared))
+        case i.EpochBegun():
+            kind = SessionNewDone if answer.request_type == "session.new" else SessionResetDone
+            caller.done(key, seq, kind(session=key, ts=ts, archived=answer.archived, epoch=answer.epoch))
+        case i.Repeated():
+            run = state.runs.get(answer.run)
+            if run is None or caller.waits:
+                caller.repeated(key, answer.run)
+            else:
+                again = RunAcceptedAgain(session=key, ts=ts, run=answer.run, state=run.state, repeated=True)
+                caller.done(key, seq, again)
+        case _:
+            raise TypeError(f"no reply for {type(answer).__name__}")

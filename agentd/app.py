@@ -1,0 +1,358 @@
+"""Builds and wires every part of one server, runs it, and takes it down in order: the one place that knows all.
+
+Start: lock and open the log, listen (not ready), recover every unfinished session, be ready. Stop on SIGTERM or SIGINT:
+admission closes, running attempts have 8 s, sockets are told, the log is closed, within 10 s in all.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from agentd import __version__
+from agentd.actors.directory import Directory
+from agentd.actors.dispatcher import Dispatcher
+from agentd.actors.heartbeat import Heartbeat
+from agentd.actors.identity_files import IdentityFiles
+from agentd.actors.load import Load
+from agentd.actors.server import ServerActor
+from agentd.actors.shared import Shared
+from agentd.clock import Clock, SystemClock
+from agentd.config import ConfigError, api_key, data_path
+from agentd.core.intents import Caps
+from agentd.edge.auth import Auth
+from agentd.edge.gateway import Gateway
+from agentd.edge.http import HttpApp
+from agentd.edge.limits import Limits
+from agentd.edge.reception import Reception
+from agentd.edge.server import EdgeServer, ListenError, Tls
+from agentd.edge.tokens import TokenError, Tokens
+from agentd.figures import Scrape
+from agentd.protocol import facts as f
+from agentd.protocol.codec import encode
+from agentd.protocol.errors import StorageUnavailable
+from agentd.protocol.replies import Notice
+from agentd.protocol.signals import ServerDraining
+from agentd.providers.choose import ProviderChoiceError, ProviderSettings, choose_provider, chosen_by_default
+from agentd.settings import Settings
+from agentd.store.errors import StoreError
+from agentd.store.sqlite import SqliteStore
+from agentd.supervisor import Supervisor
+from agentd.telemetry import Collector, LoopLag, Metrics
+
+DRAIN_ATTEMPTS_S = 8.0
+DRAIN_SOCKETS_S = 1.5
+STOP_TASKS_S = 1.0
+KEYS_EVERY_S = 3600.0
+DAY_MS = 86_400_000
+DATABASE = "agentd.db"
+TERM = 1  # one node, one owner; leases carry it where there are many
+
+log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The server can't start, for a reason that a person can mend. `hint` says how."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+async def serve(settings: Settings, env: Mapping[str, str], *, announce: Callable[[str], None]) -> int:
+    """Run a server until it is told to stop; the exit code: 0 drained, 1 a part of it failed for good.
+
+    Raises:
+        StartError: it can't start.
+    """
+    try:
+        async with AsyncExitStack() as stack:
+            app = await App.build(settings, env, stack)
+            await app.start()
+            announce(app.told())
+            return await app.run()
+    except (StoreError, ConfigError, ProviderChoiceError, ListenError, TokenError) as error:
+        raise StartError(error.message, error.hint) from error
+    except StorageUnavailable as error:
+        raise StartError(error.message, error.hint or "Look at the disk of the state directory.") from error
+
+
+class App:
+    """One server."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        directory: Directory,
+        server: ServerActor,
+        reception: Reception,
+        edge: EdgeServer,
+        lag: LoopLag,
+        collector: Collector,
+        state_dir: Path,
+        stopping: asyncio.Event,
+        fatal: list[str],
+    ) -> None:
+        self.shared = shared
+        self.directory = directory
+        self.server = server
+        self.reception = reception
+        self.edge = edge
+        self._lag = lag
+        self._collector = collector
+        self._state_dir = state_dir
+        self._stopping = stopping
+        self._fatal = fatal
+
+    @classmethod
+    async def build(cls, settings: Settings, env: Mapping[str, str], stack: AsyncExitStack) -> "App":
+        """Open what has to be opened; `stack` closes it, in reverse order."""
+        clock = SystemClock()
+        stopping = asyncio.Event()
+        fatal: list[str] = []
+
+        def on_fatal(reason: str) -> None:
+            log.error("server.fatal", reason=reason)
+            fatal.append(reason)
+            stopping.set()
+
+        supervisor = Supervisor(clock, on_fatal)
+        state_dir = _state_dir(Path(settings.server.state_dir))
+        chosen = ProviderSettings(
+            name=settings.provider.name or None, model=settings.provider.model or None,
+            base_url=settings.provider.base_url or None, pace_ms=settings.provider.pace_ms,
+        )  # fmt: skip
+        provider = choose_provider(chosen, env, clock)
+        stack.push_async_callback(provider.close)
+        auth = _auth(Tokens(state_dir, clock), clock, settings)
+        store = await SqliteStore.open(state_dir / DATABASE, clock=clock, supervisor=supervisor, on_fatal=on_fatal)
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(supervisor.stop, STOP_TASKS_S)
+        metrics = Metrics()
+        metrics.show_limits(msgspec.structs.asdict(settings.limits))
+        lag = LoopLag(clock, metrics)
+        shared = Shared(
+            settings=settings,
+            caps=_caps(settings),
+            clock=clock,
+            supervisor=supervisor,
+            store=store,
+            term=TERM,
+            dispatcher=Dispatcher(settings.limits.workers, settings.limits.model_calls, settings.limits.queued_global),
+            load=Load(clock, settings.limits.runs_global),
+            provider=provider,
+            identity=_identity(settings),
+            known_secrets=frozenset(key for key in (api_key(env),) if key),
+            notices=_notices(store, chosen_by_default(chosen)),
+            loop_lag_s=lambda: lag.last_s,
+        )
+        directory = Directory(shared)
+        server = ServerActor(shared)
+        reception = Reception(shared, directory, server, auth, store.opening.log_id)
+        http = HttpApp(ready=lambda: _reasons(reception), render=lambda: scrape.render(), auth=auth, clock=clock)
+        edge = EdgeServer(
+            settings.server.host, settings.server.port, Gateway(reception), http, clock, supervisor,
+            _edge_limits(settings), _tls(settings),
+        )  # fmt: skip
+        scrape = Scrape(metrics, shared, directory, edge)
+        collector = Collector(clock, metrics)
+        return cls(shared, directory, server, reception, edge, lag, collector, state_dir, stopping, fatal)
+
+    async def start(self) -> None:
+        """Listen, recover, be ready."""
+        shared = self.shared
+        await self.server.load()
+        shared.load.drained_before = self.server.state.drained
+        await self.edge.start()
+        opening = shared.store.opening
+        if opening.quarantined is not None:
+            await self.server.record(
+                f.ServerQuarantined, folder=Path(opening.quarantined).name, sessions=opening.recovered_sessions,
+                facts=opening.recovered_facts, notes=opening.notes[:100],
+            )  # fmt: skip
+        await self.server.record(f.ServerStarted, version=__version__, log=opening.log_id, term=TERM)
+        recovered = await self.directory.recover()
+        log.info("server.recovered", sessions=recovered)
+        supervisor = shared.supervisor
+        supervisor.keep("directory.sweep", self.directory.sweep)
+        supervisor.keep("requests.deadlines", self.reception.time_out)
+        supervisor.keep("loop lag", self._lag.watch)
+        supervisor.keep("keys.prune", self._prune_keys)
+        if shared.settings.heartbeat.enabled:
+            supervisor.keep("heartbeat", Heartbeat(shared, self.directory).run)
+        await shared.identity.read("main")
+        supervisor.start("provider.check", self._check_provider())
+        self._collector.start()
+        self.reception.ready = True
+        await asyncio.to_thread(self._write_address)
+
+    def told(self) -> str:
+        """What a person reads when it has started."""
+        settings, provider = self.shared.settings, self.shared.provider
+        identity = self.shared.identity.current("main")
+        layers = ", ".join(f"{layer.name} ({layer.bytes} bytes)" for layer in identity.layers) if identity else "none"
+        thinks = "offline (no model, no key needed)" if provider.offline else f"{provider.name}, {provider.model}"
+        lines = [
+            f"agentd {__version__} listens on {self.url}",
+            f"  provider  {thinks}",
+            f"  identity  {layers}",
+            f"  state     {settings.server.state_dir}",
+            *(f"  note      {notice.message}" for notice in self.shared.notices),
+            "",
+            'Try:  agentd chat "What is 12 * 7?"',
+            '      agentd goal "list three colours; name a fruit for each; then write a line about them"',
+        ]
+        return "\n".join(lines)
+
+    @property
+    def url(self) -> str:
+        host = self.shared.settings.server.host
+        scheme = "https" if self.shared.settings.server.tls_cert else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.edge.port}"
+
+    async def run(self) -> int:
+        """Until a signal, or a part that failed for good."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            await self._stopping.wait()
+        finally:
+            await self.drain()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+        return 1 if self._fatal else 0
+
+    async def drain(self) -> None:
+        """Close admission, let attempts end for 8 s, tell the sockets, say that it was in order."""
+        shared = self.shared
+        self.reception.draining_ms = round(DRAIN_ATTEMPTS_S * 1000)
+        self.edge.drain()
+        shared.dispatcher.hold(True)
+        for actor in self.directory:
+            actor.drain()
+            frame = ServerDraining(
+                session=actor.state.key, ts=shared.clock.now_ms(), deadline_ms=self.reception.draining_ms
+            )
+            actor.feed.signal(encode(frame))
+        try:
+            async with asyncio.timeout(DRAIN_ATTEMPTS_S):
+                for actor in self.directory:
+                    await actor.attempts_ended()
+        except TimeoutError:
+            log.warning("drain.cut_off", attempts=sum(actor.attempts for actor in self.directory))
+        if not self._fatal:
+            try:
+                await self.server.record(f.ServerStopped, drained=True)
+            except (StorageUnavailable, TimeoutError) as error:
+                log.error("drain.not_recorded", reason=str(error))
+        await self.edge.stop(DRAIN_SOCKETS_S)
+        self._collector.stop()
+        await asyncio.to_thread((self._state_dir / "server.json").unlink, missing_ok=True)
+
+    async def _check_provider(self) -> None:
+        complaint = await self.shared.provider.check()
+        if complaint is not None:
+            log.warning("provider.unreachable", reason=complaint)
+            self.shared.notices.append(Notice(code="provider_unreachable", message=complaint))
+
+    async def _prune_keys(self) -> None:
+        while True:
+            before = self.shared.clock.now_ms() - self.shared.settings.retention.keys_days * DAY_MS
+            await self.shared.store.prune_keys(before)
+            await self.shared.clock.sleep(KEYS_EVERY_S)
+
+    def _write_address(self) -> None:
+        """Where the command line finds this server; removed when it stops in order."""
+        body = msgspec.json.encode({"url": self.url, "pid": os.getpid(), "version": __version__})
+        fresh = self._state_dir / "server.json.new"
+        fresh.write_bytes(body)
+        fresh.replace(self._state_dir / "server.json")
+
+
+def _state_dir(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"the state directory {path} can't be made: {error.strerror}", "Choose another with --state-dir."
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise StartError(f"the state directory {path} can't be written to", "Change its permissions, or --state-dir.")
+    return path
+
+
+def _auth(tokens: Tokens, clock: Clock, settings: Settings) -> Auth:
+    try:
+        return Auth(tokens, clock, origins=settings.server.origins)
+    except ValueError as error:
+        raise StartError(f"server.origins: {error}", "Write origins as https://host[:port].") from error
+
+
+def _caps(settings: Settings) -> Caps:
+    limits = settings.limits
+    return Caps(
+        dispatch=limits.dispatch,
+        queued_per_session=limits.queued_per_session,
+        queued_global=limits.queued_global,
+        workers=limits.workers,
+        runs_per_session=limits.runs_per_session,
+        tasks_per_plan=limits.tasks_per_plan,
+        ram_entries=limits.ram_entries,
+        ram_bytes=limits.ram_bytes,
+        high_water=settings.memory.high_water,
+        low_water=settings.memory.low_water,
+        warning_s=settings.heartbeat.warning_s,
+        fact_bytes=limits.fact_bytes,
+        steer_all=settings.runs.steer == "all",
+        follow_up_all=settings.runs.follow_up == "all",
+    )
+
+
+def _edge_limits(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        sockets=limits.sockets,
+        frame_bytes=limits.frame_bytes,
+        outbox_bytes=limits.outbox_bytes,
+        outbox_frames=limits.outbox_frames,
+    )
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if not settings.server.tls_cert:
+        return None
+    key = Path(settings.server.tls_key) if settings.server.tls_key else None
+    return Tls(Path(settings.server.tls_cert), key)
+
+
+def _identity(settings: Settings) -> IdentityFiles:
+    directory = Path(settings.identity.dir) if settings.identity.dir else data_path("identity")
+    return IdentityFiles(directory, settings.identity.budget_bytes)
+
+
+def _notices(store: SqliteStore, by_default: bool) -> list[Notice]:
+    notices = []
+    if by_default:
+        text = "no provider is set, so the offline one answers; see provider.name in docs/settings.md"
+        notices.append(Notice(code="provider_offline", message=text))
+    opening = store.opening
+    if opening.quarantined is not None:
+        text = (
+            f"the database was damaged and moved to {opening.quarantined}; "
+            f"{opening.recovered_sessions} sessions with {opening.recovered_facts} facts were saved"
+        )
+        notices.append(Notice(code="quarantined", message=text))
+    return notices
+
+
+def _reasons(reception: Reception) -> list[str]:
+    if reception.draining_ms is not None:
+        return ["the server is shutting down"]
+    return [] if reception.ready else ["the server is starting"]

@@ -1,0 +1,239 @@
+"""What all clients of one server share: finding a session, handing a command to it, acts on all, deadlines."""
+
+from collections import deque
+from typing import Literal
+
+from agentd.actors.directory import Directory
+from agentd.actors.server import ServerActor
+from agentd.actors.session import SessionActor
+from agentd.actors.shared import Shared
+from agentd.core import intents as i
+from agentd.core.admission import limits, session_figures
+from agentd.core.server import KEY as SERVER
+from agentd.core.state import Session
+from agentd.edge.ask import Ask, Sum
+from agentd.edge.auth import Auth, ConnectRequest
+from agentd.edge.requests import Asked
+from agentd.protocol import facts as f
+from agentd.protocol.errors import AgentdError, Draining, Forbidden, InvalidPayload, NotFound, Overloaded, Timeout
+from agentd.protocol.replies import ControlDone, Reply
+from agentd.protocol.signals import AgentState, Signal
+
+REQUEST_S = 30.0
+LATE_EVERY_S = 1.0
+
+
+class Reception:
+    """One for a server. `ready` is False until recovery is done."""
+
+    def __init__(self, shared: Shared, directory: Directory, server: ServerActor, auth: Auth, log_id: str) -> None:
+        self.shared = shared
+        self.settings = shared.settings
+        self.clock = shared.clock
+        self.supervisor = shared.supervisor
+        self.directory = directory
+        self.server = server
+        self.auth = auth
+        self.log_id = log_id
+        self.ready = False
+        self.draining_ms: int | None = None
+        self._watched: deque[Ask] = deque()
+        self._connected: dict[str, int] = {}
+
+    # ---- coming in --------------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        if self.draining_ms is not None or not self.ready:
+            raise Draining(
+                "the server is shutting down" if self.ready else "the server is starting", retry_after_ms=1000,
+                hint="Connect again in a moment.",
+            )  # fmt: skip
+
+    def came(self, session: str) -> None:
+        self._connected[session] = self._connected.get(session, 0) + 1
+
+    def left(self, session: str) -> None:
+        left = self._connected.get(session, 0) - 1
+        if left > 0:
+            self._connected[session] = left
+        else:
+            self._connected.pop(session, None)
+
+    async def find(self, session: str, request: ConnectRequest) -> SessionActor | ServerActor:
+        """The session for a client with a good credential.
+
+        Raises:
+            Forbidden, Conflict: it is not theirs. Overloaded: too many sockets on it, or sessions awake.
+        """
+        principal = request.principal
+        assert principal is not None
+        if session.startswith("_"):
+            if "operator" not in principal.scopes:
+                raise Forbidden("keys that begin with _ are the server's own", details={"required": "operator"})
+            if session != SERVER:
+                raise NotFound(f"no session {session}", kind="session")
+            return self.server
+        if "chat" not in principal.scopes and "operator" not in principal.scopes:
+            raise Forbidden("this token may not chat", details={"required": "chat"})
+        per_session = self.settings.limits.sockets_per_session
+        if self._connected.get(session, 0) >= per_session:
+            raise self.overloaded("sockets", per_session, per_session, "too many sockets on this session")
+        operator = "operator" in principal.scopes
+        actor = await self.directory.open(session, request.agent, principal.name, operator=operator)
+        await self.shared.identity.read(request.agent)
+        return actor
+
+    def present(self, actor: SessionActor | ServerActor) -> SessionActor | ServerActor:
+        """The actor as it is now: a key without a first fact may have left while its socket was made."""
+        return self.directory.keep(actor) if isinstance(actor, SessionActor) else actor
+
+    async def existing(self, session: str) -> SessionActor:
+        """A session that has a first fact. Raises NotFound."""
+        actor = await self.directory.find(session)
+        if actor is None or actor.state.seq == 0:
+            raise NotFound(f"no session {session}", kind="session", hint="session.list lists them.")
+        return actor
+
+    # ---- commands ------------------------------------------------------------------------------------------
+
+    def tell(self, actor: SessionActor, asked: Asked, ask: Ask) -> None:
+        """Into the mailbox, or refused before anything is written (rulings 28)."""
+        starts = isinstance(asked.intent, i.StartRun)
+        if starts and self.draining_ms is not None:
+            raise self._refused(ask, Draining("the server is shutting down", retry_after_ms=1000))
+        load = self.shared.load
+        if starts and not load.reserve():
+            full = self.overloaded("runs_global", load.used, load.runs_max, "the server has as many runs as it may")
+            raise self._refused(ask, full)
+        try:
+            actor.tell(asked.intent, asked.lane, ask)
+        except AgentdError as error:
+            load.reserved -= starts
+            raise self._refused(ask, error) from None
+
+    def _refused(self, ask: Ask, error: AgentdError) -> AgentdError:
+        ask.open = False
+        ask.client.answered(ask)
+        return error
+
+    async def for_all(self, action: str | None, by: f.By, reason: str | None, ask: Ask) -> None:
+        """`session: "*"`: the server's mode, or a cancel of every session with unfinished runs."""
+        try:
+            match action:
+                case "pause" | "resume":
+                    await self._mode("paused" if action == "pause" else "running", by, reason)
+                    ask.done("*", 0, self.server_state())
+                case "cancel":
+                    self._cancel_all(by, ask)
+                case _:
+                    raise InvalidPayload(
+                        f"{action or 'goal'} does not go to all sessions", path="$.session",
+                        hint="`*` takes pause, resume, cancel and state.",
+                    )  # fmt: skip
+        except AgentdError as error:
+            ask.refused("*", 0, error)
+        except TimeoutError:
+            ask.refused("*", 0, Timeout("the server's log did not answer", hint="Look at the server's disk."))
+
+    async def _mode(self, mode: f.Mode, by: f.By, reason: str | None) -> None:
+        """Permits are held back first, then the fact, then the reply (rulings 49)."""
+        load, dispatcher = self.shared.load, self.shared.dispatcher
+        if self.server.state.mode == mode:
+            return
+        before = load.server_paused
+        if mode == "paused":
+            load.server_paused = True
+            dispatcher.hold(True)
+        try:
+            await self.server.record(f.ServerMode, by, mode=mode, reason=reason)
+        except BaseException:
+            load.server_paused = before
+            dispatcher.hold(before)
+            raise
+        load.server_paused = mode == "paused"
+        dispatcher.hold(load.server_paused)
+        for actor in self.directory:
+            actor.mode_changed()
+
+    def _cancel_all(self, by: f.By, ask: Ask) -> None:
+        actors = [actor for actor in self.directory if actor.state.runs and actor.broken is None]
+
+        def summed(replies: list[Reply | Signal]) -> None:
+            done = [reply for reply in replies if isinstance(reply, ControlDone)]
+            reply = ControlDone(
+                session=SERVER,
+                ts=self.clock.now_ms(),
+                action="cancel",
+                queued_cancelled=sum(one.queued_cancelled or 0 for one in done),
+                active_cancelled=sum(one.active_cancelled or 0 for one in done),
+                still_running=sum(one.still_running or 0 for one in done),
+                sessions=len(done),
+            )
+            ask.done("*", 0, reply)
+
+        total = Sum(len(actors), summed)
+        for actor in actors:
+            try:
+                actor.tell(i.Cancel(by=by), "control", total)
+            except AgentdError as error:
+                total.refused(actor.state.key, 0, error)
+
+    def server_state(self) -> AgentState:
+        """The whole server's load: `state` of `*`."""
+        load = self.shared.load
+        empty = session_figures(Session(key=SERVER, agent="", owner=""), self.shared.caps, load.retry_after_ms())
+        total = {"total": 0, "pending": 0, "accepted": 0, "queued": 0, "active": 0, "settled": 0, "dropped": 0}
+        for actor in self.directory:
+            one = session_figures(actor.state, self.shared.caps, 0)
+            for name in total:
+                total[name] += getattr(one, name)
+        figures = f.Backpressure(
+            scope="server", **total, dropped_ids=(), limit=limits(self.shared.caps), saturated_since=None,
+            retry_after_ms=empty.retry_after_ms,
+        )  # fmt: skip
+        paused: tuple[Literal["session", "server"], ...] | None = ("server",) if load.server_paused else None
+        return AgentState(
+            session=SERVER, ts=self.clock.now_ms(), mode="paused" if load.server_paused else "running",
+            paused_by=paused, runs=(), last_goal=None, backpressure=figures,
+            loop_lag_ms=round(self.shared.loop_lag_s() * 1000, 1), runs_unfinished=load.unfinished,
+        )  # fmt: skip
+
+    def overloaded(self, cap: str, used: int, limit: int, message: str) -> Overloaded:
+        """A refusal for load, counted, with the figures of the whole server."""
+        self.shared.load.refuse(cap)
+        wait = self.shared.load.retry_after_ms()
+        return Overloaded(
+            message,
+            retry_after_ms=wait,
+            details={"cap": cap, "used": used, "limit": limit, "backpressure": self.server_figures(wait)},
+            hint="Come again after retry_after_ms.",
+        )
+
+    def server_figures(self, retry_after_ms: int) -> f.Backpressure:
+        """Cheap figures for refusals: what is queued and active in the whole server."""
+        dispatcher = self.shared.dispatcher
+        queued, active = dispatcher.queued, dispatcher.workers.in_use
+        return f.Backpressure(
+            scope="server", total=queued + active, pending=0, accepted=queued + active, queued=queued, active=active,
+            settled=0, dropped=0, dropped_ids=(), limit=limits(self.shared.caps), saturated_since=None,
+            retry_after_ms=retry_after_ms,
+        )  # fmt: skip
+
+    # ---- deadlines ------------------------------------------------------------------------------------------
+
+    def watch(self, ask: Ask) -> None:
+        """Every request has a deadline; one queue for all, because all have the same."""
+        ask.deadline_s = self.clock.monotonic_s() + REQUEST_S
+        self._watched.append(ask)
+
+    async def time_out(self) -> None:
+        """For ever: answer what passed its deadline with `timeout`."""
+        while True:
+            await self.clock.sleep(LATE_EVERY_S)
+            now = self.clock.monotonic_s()
+            while self._watched and (self._watched[0].deadline_s <= now or not self._watched[0].open):
+                ask = self._watched.popleft()
+                if ask.open:
+                    ask.refused(
+                        "", 0, Timeout(f"no answer within {REQUEST_S:.0f} s", hint="It may still have counted.")
+                    )
