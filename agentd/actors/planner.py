@@ -13,7 +13,8 @@ log = structlog.get_logger(__name__)
 
 async def propose(shared: Shared, run: Run, attempt: int, by: f.By) -> i.PlanProposed:
     """A plan for the run's goal, by rules: a task for each part that a person would name."""
-    draft = split_goal(run.content, shared.caps.tasks_per_plan)
+    goal = i.goal_of(run.content)
+    draft = split_goal(goal, shared.caps.tasks_per_plan)
     tasks = tuple(
         f.PlanTask(
             id=f"t{number}", title=part.title, kind="model", prompt=part.prompt, status="pending",
@@ -21,4 +22,4 @@ async def propose(shared: Shared, run: Run, attempt: int, by: f.By) -> i.PlanPro
         )
         for number, part in enumerate(draft.tasks, 1)
     )  # fmt: skip
-    return i.PlanProposed(by=by, run=run.id, attempt=attempt, goal=run.content, tasks=tasks, told=draft.told)
+    return i.PlanProposed(by=by, run=run.id, attempt=attempt, goal=goal, tasks=tasks, told=draft.told)

@@ -296,7 +296,7 @@ class SessionActor:
         if after.seq - self._snapshot_seq >= SNAPSHOT_FACTS:
             self._snapshot_seq = after.seq
         self.words.heard(facts, before, after)
-        if any(isinstance(fact, f.SessionReceive | f.RUN_ENDS) for fact in facts):
+        if any(isinstance(fact, (f.SessionReceive, *f.RUN_ENDS)) for fact in facts):
             self.feed.end_message()
         for taken in commands:
             if isinstance(taken.answer, i.Accepted) and taken.envelope.caller is not None:

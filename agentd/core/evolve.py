@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agentd.core import graph
+from agentd.core.intents import goal_of
 from agentd.core.lifecycle import IllegalMove, run_moved
 from agentd.core.state import Attempt, Input, Run, Session
 from agentd.protocol import facts as f
@@ -124,7 +125,7 @@ def _accepted(state: Session, fact: f.RunAccepted) -> Session:
         state,
         runs={**state.runs, run.id: run},
         queue=(run.id, *state.queue) if fact.front else (*state.queue, run.id),
-        last_goal=fact.content if fact.kind == "goal" else state.last_goal,
+        last_goal=goal_of(fact.content) if fact.kind == "goal" else state.last_goal,
     )
 
 

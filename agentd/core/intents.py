@@ -27,6 +27,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     by: By
 
 
+GOAL_PREFIX = "/goal "
+
+
+def goal_of(words: str) -> str:
+    """The goal in a user's words: without the prefix that made them one."""
+    return words.removeprefix(GOAL_PREFIX).strip() or words
+
+
 # ---- what clients ask -------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from agentd.protocol import commands as c
 from agentd.protocol.errors import InvalidPayload, TooLarge
 from agentd.protocol.facts import By
 
-GOAL_PREFIX = "/goal "
 NEW = "/new"
 
 Scope = Literal["chat", "operator", "admin"]
@@ -38,8 +37,8 @@ def chat(frame: c.ChatSend, by: By, run: str, chat_bytes: int) -> Asked:
         return Asked(i.NewEpoch(by=by), "control")
     if frame.input_mode == "steer":
         return Asked(i.AddInput(by=by, mode="steer", content=content), "control")
-    if content.startswith(GOAL_PREFIX) or content == GOAL_PREFIX.rstrip():
-        if not content[len(GOAL_PREFIX) :].strip():
+    if content.startswith(i.GOAL_PREFIX) or content == i.GOAL_PREFIX.rstrip():
+        if not content[len(i.GOAL_PREFIX) :].strip():
             raise InvalidPayload("/goal needs a goal", path=path, hint="Write `/goal` and what is to be done.")
         return _start(frame, by, run, "goal", content, "defer")
     return _start(frame, by, run, "chat", content, "defer")
