@@ -22,6 +22,8 @@ FREE_TESTS = {
     "test_layout": "the whole tree",
     "test_documents": "docs/ and README.md beside the code",
     "test_seams": "the contract with uvicorn and websockets",
+    "test_memory_store": "the contract of stores, over the one for simulations",
+    "test_stateful": "a store at random beside a model",
     "test_lazy_import": "what importing the providers must not import",
 }
 FREE_FOLDERS = {"flows", "traces", "simulation"}

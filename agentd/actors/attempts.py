@@ -97,8 +97,14 @@ class Attempts:
             outcome = await self._run(alive.work)
         finally:
             del self._alive[alive.work]
-            if not self.draining or outcome is not None:
+            if not self._cut_off(alive, outcome):
                 self._ended(outcome)
+
+    @staticmethod
+    def _cut_off(alive: Alive, outcome: Outcome | None) -> bool:
+        """Cancelled by nobody here: the process goes down, and the next one recovers what is cut off."""
+        cancelled = isinstance(outcome, AttemptEnded) and outcome.outcome == "cancelled"
+        return (outcome is None or cancelled) and not alive.ending
 
     def _end(self, alive: Alive) -> None:
         alive.ending = True

@@ -24,6 +24,7 @@ class Words:
     def __init__(self) -> None:
         self.contents: dict[str, str] = {}
         self.results: dict[str, Any] = {}
+        self.failures: dict[str, str] = {}
 
     def heard(self, facts: Sequence[f.AnyFact], before: Session, after: Session) -> None:
         """Keep the words of a stored step; let go of those that left working memory."""
@@ -33,13 +34,13 @@ class Words:
                     run = after.runs.get(fact.run or "") or before.runs.get(fact.run or "")
                     accepted = (a.content for a in facts if isinstance(a, f.RunAccepted) and a.run == fact.run)
                     self.contents[fact.entry] = run.content if run is not None else next(accepted, "")
-                    self.results = {}
+                    self.results, self.failures = {}, {}
                 case f.RunInput(entry=str() as entry):
                     self.contents[entry] = fact.content
                 case f.SessionReceive():
                     self.contents[fact.entry] = fact.content
-                case f.AgentStatus(status="done"):
-                    self.results[fact.task] = fact.result
+                case f.AgentStatus():
+                    self._ended(fact)
                 case f.MemoryEvent() | f.SessionEpoch() | f.SessionLeaf():
                     self._forget(after)
                 case _:
@@ -52,12 +53,30 @@ class Words:
         self.contents = {name: row.content for name, row in rows.items()}
         run = state.run
         if run is not None:
-            self.results = await _results(store, run)
+            await self._load_results(store, run)
 
     async def path(self, store: Store, leaf: str) -> list[tuple[str, str, str]]:
         """(id, role, content) of the newest entries that end in `leaf`, oldest first; also kept in the cache."""
         rows = await store.path(leaf, PATH_ENTRIES)
         return [(row.id, row.role, row.content) for row in reversed(rows)]
+
+    def _ended(self, fact: f.AgentStatus) -> None:
+        if fact.status == "done":
+            self.results[fact.task] = fact.result
+        elif fact.cause is not None:
+            self.failures[fact.task] = fact.cause.message
+
+    async def _load_results(self, store: Store, run: Run) -> None:
+        after = 0
+        while True:
+            page = await store.read_run(run.id, after)
+            for body in page.bodies:
+                fact = decode_fact(body)
+                if isinstance(fact, f.AgentStatus):
+                    self._ended(fact)
+            if not page.bodies:
+                return
+            after = page.first + len(page.bodies) - 1
 
     def _forget(self, after: Session) -> None:
         kept = {item.id for item in after.window}
@@ -67,20 +86,6 @@ class Words:
             name: text for name, text in self.contents.items()
             if name in kept or (prefix is not None and name.startswith(prefix))
         }  # fmt: skip
-
-
-async def _results(store: Store, run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    after = 0
-    while True:
-        page = await store.read_run(run.id, after)
-        for body in page.bodies:
-            fact = decode_fact(body)
-            if isinstance(fact, f.AgentStatus) and fact.status == "done":
-                found[fact.task] = fact.result
-        if not page.bodies:
-            return found
-        after = page.first + len(page.bodies) - 1
 
 
 def window_items(path: Sequence[tuple[str, str, str]]) -> tuple[f.WindowItem, ...]:

@@ -95,7 +95,8 @@ def _inputs(run: Run, task: Task) -> list[str]:
 def _evidence(desk: Desk, run: Run, name: str) -> Evidence:
     task = run.tasks[name]
     result = desk.words.results.get(name)
-    return Evidence(title=task.spec.title, status=task.status, content=text_of(result) if result is not None else "")
+    content = text_of(result) if result is not None else desk.words.failures.get(name, "")
+    return Evidence(title=task.spec.title, status=task.status, content=content)
 
 
 def _request(assembled: Assembled, purpose: str) -> ModelRequest:

@@ -13,7 +13,6 @@ from collections import ChainMap
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import structlog
 
 from agentd.actors.attempts import Attempts, Outcome
@@ -24,19 +23,18 @@ from agentd.actors.mailbox import Envelope, Lane, Mailbox
 from agentd.actors.permits import Held
 from agentd.actors.shared import Shared
 from agentd.actors.shown import answer_with, state_shown
+from agentd.actors.step import Ahead, Step, Taken, append_of
 from agentd.actors.stopping import Stopping
 from agentd.actors.waiting import Waiting
 from agentd.actors.worker import Worker
 from agentd.clock import Timer
 from agentd.core import intents as i
-from agentd.core.session import Decision, Work, decide, due, next_timer
-from agentd.core.state import SNAPSHOT_VERSION, Session
+from agentd.core.session import Work, decide, due, next_timer
+from agentd.core.state import Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
 from agentd.protocol.errors import AgentdError, Conflict, Internal, Overloaded, StorageUnavailable
 from agentd.protocol.signals import AgentState
-from agentd.store.store import Append, Record, Row, SnapshotRow
-from agentd.store.views import rows_of
 
 SNAPSHOT_FACTS = 1_000
 RETRY_S = 0.1
@@ -52,15 +50,6 @@ _RUN_WORDS: dict[type, str] = {
 }
 
 log = structlog.get_logger(__name__)
-
-
-class Taken(msgspec.Struct):
-    """A command of the running step and what came of it; `seq` is the session's after its facts."""
-
-    envelope: Envelope
-    answer: i.Answer | None
-    error: AgentdError | None
-    seq: int
 
 
 class SessionActor:
@@ -184,7 +173,9 @@ class SessionActor:
             after = taken.state
             bodies = [encode(fact) for fact in facts]
             try:
-                await self.shared.store.append(self._append(before, facts, bodies, after))
+                await self.shared.store.append(
+                    append_of(before, facts, bodies, after, self.shared, self._snapshot_due(after))
+                )
             except (StorageUnavailable, Conflict) as error:
                 self._held.settle(before, self._attempts.workers, self._attempts.models, self.wake)
                 self._not_stored(envelopes, error)
@@ -198,7 +189,7 @@ class SessionActor:
         self._stopping.check()
         self._set_timer()
 
-    async def _read_ahead(self, envelopes: Sequence[Envelope]) -> "Ahead":
+    async def _read_ahead(self, envelopes: Sequence[Envelope]) -> Ahead:
         """What the rules of this step may need and the state does not hold (design 1.2)."""
         ahead = Ahead()
         store = self.shared.store
@@ -211,6 +202,10 @@ class SessionActor:
                         ahead.keys[intent.key] = i.UsedKey(run=used.run, body_hash=used.body_hash)
                 if intent.leaf_id is not None and intent.leaf_id not in self._paths:
                     await self.know_path(intent.leaf_id)
+            elif isinstance(intent, i.Cancel) and intent.run is not None and intent.run not in self.state.runs:
+                row = await store.run(intent.run)
+                if row is not None and row.session == self.state.key:
+                    ahead.ended_runs.add(intent.run)
             elif isinstance(intent, i.NewEpoch | i.ClearSaturation) and self.state.leaf is not None:
                 self._paths[self.state.leaf] = self.state.window
         if self.state.queue or any(isinstance(envelope.intent, i.StartRun) for envelope in envelopes):
@@ -223,7 +218,7 @@ class SessionActor:
         if path:
             self._paths[leaf] = window_items(path)
 
-    def _decide(self, envelopes: Sequence[Envelope], ahead: "Ahead") -> "tuple[list[f.AnyFact], Step]":
+    def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
         now = max(self.shared.clock.now_ms(), self.state.ts)
         state, facts, commands = self.state, list[f.AnyFact](), list[Taken]()
@@ -244,7 +239,7 @@ class SessionActor:
             commands.append(Taken(envelope, decision.answer, None, state.seq))
         return facts, Step(state, commands)
 
-    def _given(self, intent: i.AnyIntent, state: Session, now: int, ahead: "Ahead") -> i.Given:
+    def _given(self, intent: i.AnyIntent, state: Session, now: int, ahead: Ahead) -> i.Given:
         key = intent.key if isinstance(intent, i.StartRun) else None
         load = self.shared.load
         return i.Given(
@@ -256,6 +251,7 @@ class SessionActor:
             retry_after_ms=load.retry_after_ms(state.mode == "paused"),
             used_key=ahead.keys.get(key) if key is not None else None,
             paths=self._paths,
+            ended_runs=frozenset(ahead.ended_runs),
             identity=ahead.identity,
             results=ChainMap(ahead.results, self.words.results),
             caps=self.shared.caps,
@@ -267,21 +263,8 @@ class SessionActor:
         log.exception("decide.failed", fault=fault, session=self.state.key, intent=type(envelope.intent).__name__)
         return Internal(fault)
 
-    def _append(self, before: Session, facts: Sequence[f.AnyFact], bodies: Sequence[bytes], after: Session) -> Append:
-        step = before.seq + 1
-        records = tuple(
-            Record(
-                seq=fact.seq, step=step, ts=fact.ts, type=str(fact.__struct_config__.tag), body=body, run=fact.run,
-                run_seq=fact.run_seq,
-            )
-            for fact, body in zip(facts, bodies, strict=True)
-        )  # fmt: skip
-        rows: list[Row] = rows_of(before, facts, after, next_timer(after, False, self.shared.caps.warning_s))
-        if after.seq - self._snapshot_seq >= SNAPSHOT_FACTS:
-            rows.append(
-                SnapshotRow(session=after.key, seq=after.seq, version=SNAPSHOT_VERSION, ts=after.ts, body=encode(after))
-            )
-        return Append(session=after.key, term=self.shared.term, records=records, rows=tuple(rows))
+    def _snapshot_due(self, after: Session) -> bool:
+        return after.seq - self._snapshot_seq >= SNAPSHOT_FACTS
 
     def _publish(
         self,
@@ -293,7 +276,7 @@ class SessionActor:
     ) -> None:
         """Stored: from here on everybody may see it."""
         self.state = after
-        if after.seq - self._snapshot_seq >= SNAPSHOT_FACTS:
+        if self._snapshot_due(after):
             self._snapshot_seq = after.seq
         self.words.heard(facts, before, after)
         if any(isinstance(fact, (f.SessionReceive, *f.RUN_ENDS)) for fact in facts):
@@ -407,26 +390,3 @@ class SessionActor:
         self.shared.load.unfinished -= self._counted
         self._counted = 0
         self.shared.dispatcher.forget(self.state.key)
-
-
-class Ahead:
-    """What was read before the step, and what its own commands add to it."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, i.UsedKey] = {}
-        self.results: dict[str, Any] = {}
-        self.identity: str | None = None
-
-    def learn(self, decision: Decision) -> None:
-        for fact in decision.facts:
-            if isinstance(fact, f.RunAccepted) and fact.key is not None:
-                self.keys[fact.key] = i.UsedKey(run=fact.run or "", body_hash=fact.body_hash or "")
-            elif isinstance(fact, f.AgentStatus) and fact.status == "done":
-                self.results[fact.task] = fact.result
-
-
-class Step(msgspec.Struct, frozen=True):
-    """Where a step's decisions led."""
-
-    state: Session
-    commands: list[Taken]

@@ -78,5 +78,8 @@ class Draft:
     def _figured(self, fact: AnyFact) -> AnyFact:
         if not isinstance(fact, AgentProgress) or fact.run is None:
             return fact
-        figures = run_figures(self.run(fact.run), self.given.caps, self.given.retry_after_ms)
+        run = self.run(fact.run)
+        if run.kind == "chat":  # it has no plan, so there is nothing to tell
+            return fact
+        figures = run_figures(run, self.given.caps, self.given.retry_after_ms)
         return replace(fact, backpressure=figures)

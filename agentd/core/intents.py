@@ -24,7 +24,10 @@ from agentd.protocol.facts import (
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """`scrubbed`: the rules by which secrets were taken out of its texts at the border."""
+
     by: By
+    scrubbed: tuple[str, ...] = ()
 
 
 GOAL_PREFIX = "/goal "
@@ -230,6 +233,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_ms: int = 1000
     used_key: UsedKey | None = None
     paths: Mapping[str, tuple[WindowItem, ...]] = {}
+    ended_runs: frozenset[str] = frozenset()
     identity: str | None = None
     results: Mapping[str, Any] = {}
     caps: Caps = Caps()

@@ -53,6 +53,8 @@ def decide(state: Session, intent: AnyIntent, given: Given) -> Decision:
     """
     draft = Draft(state, given, intent.by)
     answer = _RULES[type(intent)](draft, intent)
+    if intent.scrubbed and draft.facts:
+        _tell_scrubbed(draft, intent.scrubbed)
     run.advance(draft)
     return draft.close(answer)
 
@@ -183,6 +185,8 @@ def _cancel(draft: Draft, intent: Cancel) -> Answer:
         return _cancel_task(draft, intent)
     if intent.run is not None:
         if intent.run not in draft.state.runs:
+            if intent.run not in draft.given.ended_runs:
+                raise NotFound(f"no run {intent.run} in this session", kind="run")
             return Cancelling()
         names = [intent.run]
     else:
@@ -254,6 +258,15 @@ def _clear(draft: Draft, intent: ClearSaturation) -> Answer:
         f.SessionEpoch, by=intent.by, epoch=draft.state.epoch + 1, archived=len(draft.state.window), reason="cleared"
     )
     return Done(action="clear_saturation")
+
+
+def _tell_scrubbed(draft: Draft, rules: tuple[str, ...]) -> None:
+    """What was taken out is told by its rule, never by its value (L14)."""
+    name = draft.facts[-1].run
+    draft.emit(
+        f.Warned, run=name if name in draft.state.runs else None, code="scrubbed", source="edge",
+        message="what looked like a secret was taken out before it was stored", details={"rules": list(rules)},
+    )  # fmt: skip
 
 
 def _warn(draft: Draft, intent: Warn) -> None:

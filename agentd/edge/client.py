@@ -263,13 +263,10 @@ class Client:
             self._hold(self._tell_later(ask, asked, target))
 
     def _asked(self, frame: c.ChatSend | c.AgentControl | c.SessionNew, by: By) -> requests.Asked:
-        settings = self.reception.settings
+        shared, settings = self.reception.shared, self.reception.settings
         run = self.reception.clock.new_id("run")
-        if isinstance(frame, c.ChatSend):
-            return requests.chat(frame, by, run, settings.limits.chat_bytes)
-        if isinstance(frame, c.AgentControl):
-            return requests.control(frame, by, run, settings.limits.chat_bytes, settings.admission.overflow)
-        return requests.epoch(frame, by)
+        border = requests.Border(by, run, settings.limits.chat_bytes, settings.admission.overflow, shared.known_secrets)
+        return requests.asked(frame, border)
 
     async def _tell_later(self, ask: Ask, asked: requests.Asked, target: str) -> None:
         try:

@@ -4,9 +4,11 @@ import hashlib
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from agentd.actors.mailbox import Lane
 from agentd.core import intents as i
+from agentd.core.scrub import scrub
 from agentd.protocol import commands as c
 from agentd.protocol.errors import InvalidPayload, TooLarge
 from agentd.protocol.facts import By
@@ -25,35 +27,61 @@ class Asked(msgspec.Struct, frozen=True):
     waits: bool = False
 
 
-def chat(frame: c.ChatSend, by: By, run: str, chat_bytes: int) -> Asked:
-    """`chat.send`: a turn, a goal, or `/new`.
+class Border(msgspec.Struct, frozen=True):
+    """What every frame is measured by: who asks, the id of a run it may start, limits, and the secrets held here."""
+
+    by: By
+    run: str
+    chat_bytes: int
+    overflow: Literal["defer", "drop"]
+    known: frozenset[str]
+
+
+def asked(frame: c.ChatSend | c.AgentControl | c.SessionNew, border: Border) -> Asked:
+    """What a frame asks for, with its texts scrubbed.
 
     Raises:
-        InvalidPayload: no content. TooLarge: over `chat_bytes` of UTF-8.
+        InvalidPayload: a field that it needs is missing. TooLarge: a text is over `chat_bytes` of UTF-8.
     """
-    content, path = (frame.content, "$.content") if frame.content is not None else (frame.text, "$.text")
-    content = said(content, path if content is not None else "$.content", chat_bytes)
+    clean = scrub(
+        {name: getattr(frame, name) for name in _TEXTS if getattr(frame, name, None) is not None}, border.known
+    )
+    if clean.found:
+        frame = replace(frame, **clean.value)
+    if isinstance(frame, c.ChatSend):
+        found = _chat(frame, border)
+    elif isinstance(frame, c.AgentControl):
+        found = _control(frame, border)
+    else:
+        found = _epoch(frame, border)
+    if not clean.found:
+        return found
+    rules = tuple(dict.fromkeys(one.rule for one in clean.found))
+    return replace(found, intent=replace(found.intent, scrubbed=rules))
+
+
+_TEXTS = ("content", "text", "goal", "note", "reason", "value")
+
+
+def _chat(frame: c.ChatSend, border: Border) -> Asked:
+    """`chat.send`: a turn, a goal, or `/new`."""
+    path = "$.text" if frame.content is None and frame.text is not None else "$.content"
+    content = said(_first(frame.content, frame.text), path, border.chat_bytes)
     if content == NEW:
-        return Asked(i.NewEpoch(by=by), "control")
-    if frame.input_mode == "steer":
-        return Asked(i.AddInput(by=by, mode="steer", content=content), "control")
-    if content.startswith(i.GOAL_PREFIX) or content == i.GOAL_PREFIX.rstrip():
-        if not content[len(i.GOAL_PREFIX) :].strip():
-            raise InvalidPayload("/goal needs a goal", path=path, hint="Write `/goal` and what is to be done.")
-        return _start(frame, by, run, "goal", content, "defer")
-    return _start(frame, by, run, "chat", content, "defer")
+        return Asked(i.NewEpoch(by=border.by), "control")
+    goal = content.startswith(i.GOAL_PREFIX) or content == i.GOAL_PREFIX.rstrip()
+    if goal and not content[len(i.GOAL_PREFIX) :].strip():
+        raise InvalidPayload("/goal needs a goal", path=path, hint="Write `/goal` and what is to be done.")
+    return _start(frame, border, "goal" if goal else "chat", content, border.overflow)
 
 
-def control(frame: c.AgentControl, by: By, run: str, chat_bytes: int, overflow: Literal["defer", "drop"]) -> Asked:
-    """`agent.control`, but for `state` and `heartbeat`, which are questions.
-
-    Raises:
-        InvalidPayload: a field that the action needs is missing. TooLarge: its text is.
-    """
+def _control(frame: c.AgentControl, border: Border) -> Asked:
+    """`agent.control`, but for `state` and `heartbeat`, which are questions."""
+    by = border.by
     match frame.action:
         case None | "goal" | "plan":
-            text = said(_first(frame.goal, frame.content, frame.text), "$.goal", chat_bytes)
-            return _start(frame, by, run, "goal", text, frame.overflow or overflow)
+            text = said(_first(frame.goal, frame.content, frame.text), "$.goal", border.chat_bytes)
+            return _start(frame, border, "goal", text, frame.overflow or border.overflow)
         case "pause":
             return Asked(i.SetMode(by=by, mode="paused", reason=frame.reason), "control")
         case "resume":
@@ -61,7 +89,7 @@ def control(frame: c.AgentControl, by: By, run: str, chat_bytes: int, overflow: 
         case "cancel":
             return Asked(i.Cancel(by=by, run=frame.run, task=frame.task), "control")
         case "steer" | "follow_up":
-            text = said(_first(frame.text, frame.content, frame.goal), "$.text", chat_bytes)
+            text = said(_first(frame.text, frame.content, frame.goal), "$.text", border.chat_bytes)
             return Asked(i.AddInput(by=by, mode=frame.action, content=text, run=frame.run), "control")
         case "retry":
             return Asked(i.RetryTask(by=by, task=_named(frame.task, "task"), run=frame.run), "control")
@@ -82,6 +110,16 @@ def control(frame: c.AgentControl, by: By, run: str, chat_bytes: int, overflow: 
             raise InvalidPayload(f"action {frame.action} is a question", path="$.action")
 
 
+def _epoch(frame: c.SessionNew, border: Border) -> Asked:
+    """`session.new`, or `session.reset` under its older name."""
+    if not frame.archive:
+        raise InvalidPayload(
+            "`archive: false` is not served", path="$.archive", hint="Entries are always kept; leave the field out."
+        )
+    kind = "session.reset" if isinstance(frame, c.SessionReset) else "session.new"
+    return Asked(i.NewEpoch(by=border.by, reason=frame.reason, request_type=kind), "control")
+
+
 def said(text: str | None, path: str, limit: int) -> str:
     """A text that is there, not empty, and within `limit` bytes of UTF-8, counted before JSON escapes it."""
     if text is None:
@@ -95,13 +133,13 @@ def said(text: str | None, path: str, limit: int) -> str:
 
 
 def _start(
-    frame: c.Starts, by: By, run: str, kind: Literal["chat", "goal"], content: str, overflow: Literal["defer", "drop"]
+    frame: c.Starts, border: Border, kind: Literal["chat", "goal"], content: str, overflow: Literal["defer", "drop"]
 ) -> Asked:
     if frame.input_mode == "steer":
-        return Asked(i.AddInput(by=by, mode="steer", content=content), "control")
+        return Asked(i.AddInput(by=border.by, mode="steer", content=content), "control")
     intent = i.StartRun(
-        by=by,
-        run=run,
+        by=border.by,
+        run=border.run,
         kind=kind,
         content=content,
         leaf_id=frame.leaf_id,
@@ -127,9 +165,3 @@ def _named(value: str | None, field: str) -> str:
     if value is None:
         raise InvalidPayload(f"`{field}` is missing", path=f"$.{field}")
     return value
-
-
-def epoch(frame: c.SessionNew, by: By) -> Asked:
-    """`session.new`, or `session.reset` under its older name."""
-    kind = "session.reset" if isinstance(frame, c.SessionReset) else "session.new"
-    return Asked(i.NewEpoch(by=by, reason=frame.reason, request_type=kind), "control")
