@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,11 @@ from agentd.app import serve as run_server
 from agentd.cli.failure import Failure
 
 try:
-    from uvloop import new_event_loop
+    import uvloop
 except ImportError:  # the extra `fast` is not installed
-    new_event_loop = None
+    LOOP: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+    LOOP = uvloop.new_event_loop
 
 
 def serve(
@@ -33,7 +36,7 @@ def serve(
     try:
         settings = config.load(flags, env, config_file)
         logs.configure(env.get("AGENTD_LOG"), sys.stderr)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=LOOP) as runner:
             return runner.run(run_server(settings, env, announce=_announce))
     except (config.ConfigError, StartError) as error:
         raise Failure(error.message, error.hint) from error
