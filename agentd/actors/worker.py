@@ -6,21 +6,30 @@ what has to last is in the facts that its outcome leads to. The answer's words g
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from agentd.actors import prompts
 from agentd.actors.attempts import Outcome
 from agentd.actors.desk import Desk
 from agentd.actors.planner import propose
+from agentd.actors.toolbox import CALLS_PER_MESSAGE_MAX, NotRunning, Toolbox
 from agentd.core import intents as i
+from agentd.core.graph import added
+from agentd.core.references import filled
 from agentd.core.session import Work
 from agentd.core.state import Run, Task
 from agentd.protocol import facts as f
 from agentd.protocol.errors import ProviderError
-from agentd.providers.provider import ModelReply, ModelRequest
+from agentd.providers.provider import Message, ModelReply, ModelRequest, ToolCall
+from agentd.tools.builtin import BUILTIN
+from agentd.tools.tool import ToolError
 
 TASK_TIMEOUT_S = 600.0
+ROUNDS_MAX = 8
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +45,23 @@ class Worker:
         run = self._desk.state.runs[work.run]
         by = f.By(principal=run.principal, via="planner")
         if work.task == "planning":
-            return await propose(self._desk.shared, run, work.attempt, by)
+            return await self._planning(run, work, by)
         if work.task == "answer":
             return await self._answer(run, work, by)
         return await self._task(run, run.tasks[work.task], work, by)
+
+    async def _planning(self, run: Run, work: Work, by: f.By) -> Outcome:
+        try:
+            return await propose(self._desk.shared, run, work.attempt, by, _Heard(self._desk, run.id, None))
+        except asyncio.CancelledError:
+            return i.AttemptEnded(
+                by=by, run=run.id, task="planning", attempt=work.attempt, outcome="cancelled", cause=_CANCELLED.cause
+            )
+        except Exception:
+            fault = self._desk.shared.clock.new_id("fault")
+            log.exception("planning.failed", fault=fault, session=self._desk.state.key)
+            failure = f.Cause(code="internal", message=fault)
+            return i.PlanProposed(by=by, run=run.id, attempt=work.attempt, failure=failure)
 
     async def _answer(self, run: Run, work: Work, by: f.By) -> Outcome:
         message = f"{run.id}.m{work.attempt}.{work.step}"
@@ -60,18 +82,60 @@ class Worker:
         )  # fmt: skip
 
     async def _task(self, run: Run, task: Task, work: Work, by: f.By) -> Outcome:
-        heard = _Heard(self._desk, run.id, None)
+        tools = {name: BUILTIN[name] for name in task.spec.tools if name in BUILTIN}
+        if task.spec.kind == "tool" and task.spec.tool in BUILTIN:
+            tools = {task.spec.tool: BUILTIN[task.spec.tool]}
+        box = Toolbox(self._desk, run, work.task, work.attempt, by, tools)
         try:
-            request = await prompts.for_task(self._desk, run, task)
-            reply = await self._ask(request, heard, task.spec.timeout_s or TASK_TIMEOUT_S)
-        except _Failed as failed:
+            async with asyncio.timeout(task.spec.timeout_s or TASK_TIMEOUT_S):
+                result, usage = await (
+                    self._tool(task, box) if task.spec.kind == "tool" else self._model(run, task, box)
+                )
+        except TimeoutError:
+            limit_s = task.spec.timeout_s or TASK_TIMEOUT_S
+            cause = f.Cause(code="timeout", kind="timeout", message=f"no end within {limit_s:g} s", task=work.task)
+            return i.AttemptEnded(
+                by=by, run=run.id, task=work.task, attempt=work.attempt, outcome="failed", cause=cause
+            )
+        except (_Failed, NotRunning, asyncio.CancelledError) as error:
+            failed = error if isinstance(error, _Failed) else _CANCELLED
             return i.AttemptEnded(
                 by=by, run=run.id, task=work.task, attempt=work.attempt, outcome=failed.outcome, cause=failed.cause
             )
         return i.AttemptEnded(
-            by=by, run=run.id, task=work.task, attempt=work.attempt, outcome="done", result=reply.content,
-            usage=reply.usage,
-        )  # fmt: skip
+            by=by, run=run.id, task=work.task, attempt=work.attempt, outcome="done", result=result, usage=usage
+        )
+
+    async def _model(self, run: Run, task: Task, box: Toolbox) -> tuple[Any, f.Usage | None]:
+        """Model steps with tools between them, at most `ROUNDS_MAX`; then the model has to do without."""
+        request = await prompts.for_task(self._desk, run, task)
+        heard = _Heard(self._desk, run.id, None)
+        usage = f.Usage()
+        for round_ in range(ROUNDS_MAX + 1):
+            offered = replace(request, tools=box.specs() if round_ < ROUNDS_MAX else ())
+            reply = await self._ask(offered, heard, TASK_TIMEOUT_S)
+            usage = added(usage, reply.usage)
+            if not reply.tool_calls:
+                return reply.content, usage
+            answers = [await self._called(box, asked, n) for n, asked in enumerate(reply.tool_calls)]
+            said = Message(role="assistant", content=reply.content, tool_calls=reply.tool_calls)
+            request = replace(request, messages=(*request.messages, said, *answers))
+        raise _Failed("failed", f.Cause(code="tool_rounds", message=f"no end after {ROUNDS_MAX} rounds of tools"))
+
+    async def _called(self, box: Toolbox, asked: ToolCall, place: int) -> Message:
+        if place >= CALLS_PER_MESSAGE_MAX:
+            content = f"error (too_many): at most {CALLS_PER_MESSAGE_MAX} calls in one message"
+        else:
+            content = await box.call(asked)
+        return Message(role="tool", content=content, tool_call_id=asked.id)
+
+    async def _tool(self, task: Task, box: Toolbox) -> tuple[Any, f.Usage | None]:
+        """A task that is one call of a tool; its input is given, results of other tasks fill `{{task}}`."""
+        given = filled(task.spec.input or {}, self._desk.words.results)
+        try:
+            return await box.make(task.spec.tool or "", msgspec.json.encode(given)), None
+        except ToolError as error:
+            raise _Failed("failed", f.Cause(code="tool_failed", kind=error.kind, message=error.message)) from None
 
     async def _ask(self, request: ModelRequest, heard: "_Heard", timeout_s: float) -> ModelReply:
         """One model call. Raises _Failed with what became of it."""
@@ -96,6 +160,9 @@ class _Failed(Exception):
         super().__init__(cause.message)
         self.outcome: i.Outcome = outcome
         self.cause = cause
+
+
+_CANCELLED = _Failed("cancelled", f.Cause(code="cancelled", message="cancelled by request"))
 
 
 class _Heard:

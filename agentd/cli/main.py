@@ -23,6 +23,39 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
         "serve", "agentd.cli.serve:serve", "Start the server.",
         "agentd serve\nagentd serve --port 0 --state-dir /tmp/try\nAGENTD_PROVIDER__NAME=openai agentd serve",
     ),
+    (
+        "chat", "agentd.cli.chat:chat", "Say something, or talk until /quit.",
+        'agentd chat "What is 12 * 7?"\nagentd chat\ngit diff | agentd chat - --session review\n'
+        'agentd chat "hello" --json',
+    ),
+    (
+        "goal", "agentd.cli.goal:goal", "Have a goal planned, worked on and answered.",
+        'agentd goal "list three colours; name a fruit for each"\nagentd goal "sum up the week" --no-wait\n'
+        'agentd goal "..." --overflow drop --json',
+    ),
+    (
+        "ctl", "agentd.cli.ctl:ctl", "Pause, resume, cancel, steer, approve and look at what runs.",
+        "agentd ctl state\nagentd ctl pause --session '*'\nagentd ctl cancel --run RUN\n"
+        'agentd ctl steer "shorter, please"\nagentd ctl approve --gate GATE --note "checked"\n'
+        "agentd ctl answer '\"blue\"' --task TASK",
+    ),
+    (
+        "status", "agentd.cli.status:status", "Show how the server is.",
+        "agentd status\nagentd status --json",
+    ),
+    (
+        "sessions", "agentd.cli.sessions:sessions", "List the sessions.",
+        "agentd sessions\nagentd sessions list --limit 20 --json",
+    ),
+    (
+        "trace", "agentd.cli.trace:trace", "Write the facts of a run, one JSON object a line, as the log holds them.",
+        "agentd trace RUN > run.ndjson",
+    ),
+    (
+        "doctor", "agentd.cli.doctor:doctor", "Look for what is wrong, change nothing, name a remedy for each finding.",
+        "agentd doctor\nagentd doctor --json",
+    ),
+    ("token", "agentd.cli.token:app", "Give out, list and revoke tokens of this state directory.", ""),
 )  # fmt: skip
 """Name, where it is, what it does, examples (an App brings its own)."""
 

@@ -109,7 +109,7 @@ class NewEpoch(Intent, frozen=True):
 
 
 class PlanProposed(Intent, frozen=True):
-    """The planner's outcome. A `failure` ends the run."""
+    """The planner's outcome. `told`: warnings, code and message. A `failure` ends the run."""
 
     run: str
     attempt: int
@@ -118,7 +118,7 @@ class PlanProposed(Intent, frozen=True):
     gates: tuple[PlanGate, ...] = ()
     groups: tuple[PlanGroup, ...] = ()
     fail_policy: FailPolicy = "stop_all"
-    told: tuple[str, ...] = ()
+    told: tuple[tuple[str, str], ...] = ()
     usage: Usage | None = None
     failure: Cause | None = None
 
@@ -202,7 +202,6 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 8
     runs_per_session: int = 32
     tasks_per_plan: int = 200
-    depth: int = 10
     ram_entries: int = 64
     ram_bytes: int = 48 * 1024
     high_water: float = 1.0

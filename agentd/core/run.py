@@ -111,6 +111,8 @@ def plan_proposed(draft: Draft, intent: PlanProposed) -> None:
     if run.state == "cancelling":
         end_cancelled(draft, run.id)
         return
+    for code, told in intent.told:
+        draft.emit(f.Warned, run=run.id, code=code, message=told, source="planner")
     if intent.failure is not None:
         cause = intent.failure
         draft.emit(f.AgentStatus, run=run.id, task="planning", status="failed", attempt=intent.attempt,
@@ -118,8 +120,6 @@ def plan_proposed(draft: Draft, intent: PlanProposed) -> None:
         draft.emit(f.AgentProgress, run=run.id, phase="planner", status="failed", message=cause.message)
         draft.emit(f.RunFailed, run=run.id, **_end(draft, run.id, cause))
         return
-    for told in intent.told:
-        draft.emit(f.Warned, run=run.id, code="plan_cut", message=told, source="planner")
     draft.emit(
         f.AgentPlan, run=run.id, by=f.By(principal=run.principal, via="planner"), plan=f"{run.id}.p", revision=1,
         goal=intent.goal or run.content, tasks=intent.tasks, gates=intent.gates, groups=intent.groups,

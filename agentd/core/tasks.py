@@ -80,33 +80,36 @@ def _within(draft: Draft, run: str, task: Task, result: Any) -> Any:
     return encoded[:limit].decode("utf-8", "ignore")
 
 
-def call_began(draft: Draft, intent: CallBegan) -> None:
-    """Nothing is called for an attempt that is not running any more: no fact, and the worker hears it."""
-    if _running(draft, intent.run, intent.task, intent.attempt):
-        draft.emit(
-            f.ToolCalled, run=intent.run, task=intent.task, attempt=intent.attempt, call=intent.call,
-            tool=intent.tool, input=intent.input, effect=intent.effect,
-        )  # fmt: skip
+def call_began(draft: Draft, intent: CallBegan) -> Answer:
+    """Nothing is called for an attempt that is not running any more. Raises Conflict, which the worker hears."""
+    _check_running(draft, intent.run, intent.task, intent.attempt)
+    draft.emit(
+        f.ToolCalled, run=intent.run, task=intent.task, attempt=intent.attempt, call=intent.call,
+        tool=intent.tool, input=intent.input, effect=intent.effect,
+    )  # fmt: skip
+    return Done(action="call")
 
 
-def call_ended(draft: Draft, intent: CallEnded) -> None:
-    if not _running(draft, intent.run, intent.task, intent.attempt):
-        return
-    common: dict[str, Any] = {"task": intent.task, "attempt": intent.attempt, "call": intent.call, "tool": intent.tool}
+def call_ended(draft: Draft, intent: CallEnded) -> Answer:
+    _check_running(draft, intent.run, intent.task, intent.attempt)
+    common: dict[str, Any] = {
+        "task": intent.task,
+        "attempt": intent.attempt,
+        "call": intent.call,
+        "tool": intent.tool,
+    }
     if intent.error is not None:
         draft.emit(f.ToolFailed, run=intent.run, error=intent.error, **common)
     else:
         draft.emit(f.ToolResult, run=intent.run, output=intent.output, **common)
+    return Done(action="call")
 
 
-def _running(draft: Draft, run: str, task: str, attempt: int) -> bool:
+def _check_running(draft: Draft, run: str, task: str, attempt: int) -> None:
     found = draft.state.runs.get(run)
-    if found is None or found.state == "cancelling":
-        return False
-    if task == "answer":
-        return found.answer.active and found.answer.number == attempt
-    known = found.tasks.get(task)
-    return known is not None and known.status == "running" and known.attempt == attempt
+    known = found.tasks.get(task) if found is not None and found.state != "cancelling" else None
+    if known is None or known.status != "running" or known.attempt != attempt:
+        raise Conflict(f"attempt {attempt} of {task} is not running", details={"reason": "attempt"})
 
 
 # ---- what a person decides ----------------------------------------------------------------------------------------

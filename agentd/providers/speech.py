@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agentd.providers.arithmetic import worked_out
+from agentd.core.arithmetic import worked_out
 from agentd.providers.evidence import Finding, findings, is_quotation
 from agentd.providers.provider import Message, ModelRequest
 

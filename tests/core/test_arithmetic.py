@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentd.providers.arithmetic import evaluate, worked_out
+from agentd.core.arithmetic import evaluate, worked_out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""Tool calls of one attempt: stored before they are made, bounded in time and number, their ends stored too.
+
+`tool.called` is the intent: a call is made only once it is durable, so that after a crash the doubt about an effect is
+exact (design 4). What comes back is scrubbed, cut to the limit of a fact, and quoted as evidence.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import structlog
+
+from agentd.actors.desk import Desk
+from agentd.core import intents as i
+from agentd.core.scrub import scrub
+from agentd.core.state import Run
+from agentd.core.tokens import cut_to_bytes
+from agentd.protocol import facts as f
+from agentd.protocol.errors import AgentdError
+from agentd.protocol.replies import Reply
+from agentd.protocol.signals import Signal
+from agentd.providers.provider import ToolCall, ToolSpec
+from agentd.tools.tool import Context, Found, Tool, ToolError
+
+CALLS_PER_MESSAGE_MAX = 16
+STORED_S = 30.0
+OUTPUT_BYTES_MAX = 64 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class NotRunning(Exception):
+    """The attempt that wanted the call has ended meanwhile."""
+
+
+class Toolbox:
+    """The tools that one attempt may use."""
+
+    def __init__(self, desk: Desk, run: Run, task: str, attempt: int, by: f.By, tools: dict[str, Tool]) -> None:
+        self._desk = desk
+        self._run = run
+        self._task = task
+        self._attempt = attempt
+        self._by = by
+        self._tools = tools
+        self._made = 0
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The tools as a model is told of them."""
+        return tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in self._tools.values())
+
+    async def call(self, asked: ToolCall) -> str:
+        """Make one call that a model asked for; its outcome as text, an error too.
+
+        Raises:
+            NotRunning: nothing was called, because the attempt is over.
+        """
+        try:
+            output = await self.make(asked.name, asked.arguments.encode())
+        except ToolError as error:
+            return f"error ({error.kind}): {error.message}"
+        return output if isinstance(output, str) else msgspec.json.encode(output).decode()
+
+    async def make(self, name: str, given: bytes) -> Any:
+        """Store the intent, call, store the end. Raises ToolError, NotRunning."""
+        tool = self._tools.get(name)
+        if tool is None:
+            raise ToolError(f"there is no tool {name}; there are {', '.join(self._tools)}", kind="not_found")
+        self._made += 1
+        call = f"{self._run.id}.{self._task}.{self._attempt}.c{self._made}"
+        known = self._desk.shared.known_secrets
+        common = {"by": self._by, "run": self._run.id, "task": self._task, "attempt": self._attempt, "call": call}
+        await self._stored(
+            i.CallBegan(**common, tool=name, input=scrub(_shown(given), known).value, effect=tool.effect)  # type: ignore[arg-type]
+        )
+        try:
+            output = scrub(await self._within_time(tool, given), known).value
+        except ToolError as error:
+            cause = f.Cause(code="tool_failed", kind=error.kind, message=error.message[:1_000])
+            await self._stored(i.CallEnded(**common, tool=name, error=cause))  # type: ignore[arg-type]
+            raise
+        output = _cut(output)
+        await self._stored(i.CallEnded(**common, tool=name, output=output))  # type: ignore[arg-type]
+        return output
+
+    async def _within_time(self, tool: Tool, given: bytes) -> Any:
+        limit_s = min(tool.timeout_s, self._desk.shared.settings.extensions.tool_timeout_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await tool.call(given, Context(self._look_up))
+        except TimeoutError:
+            raise ToolError(f"no end within {limit_s:g} s", kind="timeout") from None
+        except (ToolError, asyncio.CancelledError):
+            raise
+        except Exception:
+            fault = self._desk.shared.clock.new_id("fault")
+            log.exception("tool.failed", fault=fault, tool=tool.name, session=self._desk.state.key)
+            raise ToolError(f"it failed on our side ({fault})") from None
+
+    async def _stored(self, intent: i.AnyIntent) -> None:
+        heard = _Heard()
+        self._desk.tell(intent, "result", heard)
+        async with asyncio.timeout(STORED_S):
+            if not await heard.stored:
+                raise NotRunning
+
+    async def _look_up(self, words: str, limit: int) -> list[Found]:
+        """Newest first: entries of the run's path that hold all the words."""
+        wanted = [word.casefold() for word in words.split()]
+        tip = self._run.tip
+        path = await self._desk.words.path(self._desk.shared.store, tip) if tip is not None else []
+        found = [
+            Found(id=name, role=role, content=content)
+            for name, role, content in reversed(path)
+            if name != tip and all(word in content.casefold() for word in wanted)
+        ]
+        return found[:limit]
+
+
+class _Heard:
+    """A caller that is told whether its command counted."""
+
+    def __init__(self) -> None:
+        self.waits = False
+        self.stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def is_fact(self, session: str, seq: int, body: bytes) -> None:
+        self._tell(True)
+
+    def done(self, session: str, seq: int, reply: Reply | Signal) -> None:
+        self._tell(True)
+
+    def refused(self, session: str, seq: int, error: AgentdError) -> None:
+        self._tell(False)
+
+    def repeated(self, session: str, run: str) -> None:
+        self._tell(True)
+
+    def _tell(self, counted: bool) -> None:
+        if not self.stored.done():
+            self.stored.set_result(counted)
+
+
+def _shown(given: bytes) -> Any:
+    """The input as the fact tells it: JSON where it is JSON."""
+    try:
+        return msgspec.json.decode(given)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return given.decode("utf-8", "replace")[:OUTPUT_BYTES_MAX]
+
+
+def _cut(output: Any) -> Any:
+    """Within the limit; what is longer becomes text, cut and told so."""
+    encoded = output.encode() if isinstance(output, str) else msgspec.json.encode(output)
+    if len(encoded) <= OUTPUT_BYTES_MAX:
+        return output
+    kept = cut_to_bytes(encoded.decode("utf-8", "replace"), OUTPUT_BYTES_MAX)
+    return f"{kept} […cut from {len(encoded)} bytes]"
