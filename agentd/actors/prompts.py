@@ -3,6 +3,7 @@
 from agentd.actors.context import text_of
 from agentd.actors.desk import Desk
 from agentd.core.prompt import Assembled, Budget, Evidence, Item, PromptParts, assemble
+from agentd.core.references import filled, named_outputs
 from agentd.core.state import TERMINAL, Run, Session, Task
 from agentd.providers.provider import Message, ModelRequest
 
@@ -19,7 +20,7 @@ async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
     identity = await desk.shared.identity.read(desk.state.agent)
     said = [f"Task: {task.spec.title}"]
     if task.spec.prompt and task.spec.prompt != task.spec.title:
-        said.append(task.spec.prompt)
+        said.append(str(filled(task.spec.prompt, named_outputs(run, desk.words.results))))
     steered = [text for name, text in desk.words.contents.items() if name.startswith(f"{run.id}.i")]
     said.extend(f"Also: {text}" for text in steered)
     parts = PromptParts(

@@ -19,7 +19,7 @@ from agentd.actors.planner import propose
 from agentd.actors.toolbox import CALLS_PER_MESSAGE_MAX, NotRunning, Toolbox
 from agentd.core import intents as i
 from agentd.core.graph import added
-from agentd.core.references import filled
+from agentd.core.references import filled, named_outputs
 from agentd.core.session import Work
 from agentd.core.state import Run, Task
 from agentd.protocol import facts as f
@@ -89,7 +89,7 @@ class Worker:
         try:
             async with asyncio.timeout(task.spec.timeout_s or TASK_TIMEOUT_S):
                 result, usage = await (
-                    self._tool(task, box) if task.spec.kind == "tool" else self._model(run, task, box)
+                    self._tool(run, task, box) if task.spec.kind == "tool" else self._model(run, task, box)
                 )
         except TimeoutError:
             limit_s = task.spec.timeout_s or TASK_TIMEOUT_S
@@ -129,9 +129,9 @@ class Worker:
             content = await box.call(asked)
         return Message(role="tool", content=content, tool_call_id=asked.id)
 
-    async def _tool(self, task: Task, box: Toolbox) -> tuple[Any, f.Usage | None]:
-        """A task that is one call of a tool; its input is given, results of other tasks fill `{{task}}`."""
-        given = filled(task.spec.input or {}, self._desk.words.results)
+    async def _tool(self, run: Run, task: Task, box: Toolbox) -> tuple[Any, f.Usage | None]:
+        """A task that is one call of a tool; results of other tasks fill `{{task}}` or `{{output}}` in its input."""
+        given = filled(task.spec.input or {}, named_outputs(run, self._desk.words.results))
         try:
             return await box.make(task.spec.tool or "", msgspec.json.encode(given)), None
         except ToolError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agentd.protocol.facts import FailPolicy, PlanGate, PlanGroup, PlanTask, TaskKind
+from agentd.protocol.facts import FailPolicy, Merge, PlanGate, PlanGroup, PlanTask, TaskKind
 
 RESERVED = frozenset({"answer", "planning"})
 ID_CHARS_MAX = 64
@@ -49,6 +49,8 @@ class ProposedTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     question: str | None = None
     delay_s: float | None = None
     need: int | None = None
+    output: str | None = None
+    merge: Merge | None = None
 
 
 class ProposedGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +103,8 @@ def _task(task: ProposedTask, tools: frozenset[str]) -> PlanTask:
         question=task.question,
         delay_s=task.delay_s,
         need=task.need,
+        output=task.output,
+        merge=task.merge,
     )
 
 

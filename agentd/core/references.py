@@ -6,7 +6,25 @@ from typing import Any
 
 import msgspec
 
+from agentd.core.state import Run
+
 _REFERENCE = re.compile(r"\{\{ ?([\w.-]{1,64}) ?\}\}")
+
+
+def named_outputs(run: Run, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What can be referred to: results by task, and by the key that tasks write. Several writers of one key are merged
+    in the order they are declared, whatever order they ended in (L10)."""
+    found = dict(results)
+    for name, task in run.tasks.items():
+        key = task.spec.output
+        if key is None or name not in results:
+            continue
+        if task.spec.merge == "append":
+            found.setdefault(key, [])
+            found[key] = [*found[key], results[name]]
+        else:
+            found[key] = results[name]
+    return found
 
 
 def filled(value: Any, results: Mapping[str, Any]) -> Any:

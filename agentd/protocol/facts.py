@@ -129,7 +129,6 @@ class PlanTask(Part, frozen=True):
     merge: Merge | None = None
     tool: str | None = None
     tools: tuple[str, ...] = ()
-    schema: dict[str, Any] | None = None
     effect: Effect = "none"
     timeout_s: float | None = None
     retry: Retry | None = None
