@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from agentd.core import recovery, run, schedule, tasks
+from agentd.core.admission import session_figures
 from agentd.core.draft import Decision, Draft
 from agentd.core.intents import (
     Accepted,
@@ -123,7 +124,10 @@ def _start(draft: Draft, intent: StartRun) -> Answer:
     if len(state.queue) >= caps.runs_per_session:
         raise Overloaded(
             "too many runs wait in this session", retry_after_ms=draft.given.retry_after_ms,
-            details={"cap": "runs_per_session", "used": len(state.queue), "limit": caps.runs_per_session},
+            details={
+                "cap": "runs_per_session", "used": len(state.queue), "limit": caps.runs_per_session,
+                "backpressure": session_figures(state, caps, draft.given.retry_after_ms),
+            },
         )  # fmt: skip
     if intent.leaf_id is not None and intent.leaf_id not in draft.given.paths:
         raise NotFound(f"no entry {intent.leaf_id}", kind="entry", hint="session.history lists the entries.")

@@ -102,6 +102,10 @@ class Reception:
         if starts and self.draining_ms is not None:
             raise self._refused(ask, Draining("the server is shutting down", retry_after_ms=1000))
         load = self.shared.load
+        waiting, per_session = len(actor.state.queue), self.settings.limits.runs_per_session
+        if starts and waiting >= per_session:  # the rule would refuse it too; here it costs no step
+            full = self.overloaded("runs_per_session", waiting, per_session, "too many runs wait in this session")
+            raise self._refused(ask, full)
         if starts and not load.reserve():
             full = self.overloaded("runs_global", load.used, load.runs_max, "the server has as many runs as it may")
             raise self._refused(ask, full)
