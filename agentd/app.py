@@ -51,6 +51,7 @@ STOP_TASKS_S = 1.0
 KEYS_EVERY_S = 3600.0
 DAY_MS = 86_400_000
 DATABASE = "agentd.db"
+DEFAULT_AGENT = "default"
 TERM = 1  # one node, one owner; leases carry it where there are many
 
 log = structlog.get_logger(__name__)
@@ -186,7 +187,7 @@ class App:
         supervisor.keep("keys.prune", self._prune_keys)
         if shared.settings.heartbeat.enabled:
             supervisor.keep("heartbeat", Heartbeat(shared, self.directory).run)
-        await shared.identity.read("main")
+        await shared.identity.read(DEFAULT_AGENT)
         supervisor.start("provider.check", self._check_provider())
         self._collector.start()
         self.reception.ready = True
@@ -195,7 +196,7 @@ class App:
     def told(self) -> str:
         """What a person reads when it has started."""
         settings, provider = self.shared.settings, self.shared.provider
-        identity = self.shared.identity.current("main")
+        identity = self.shared.identity.current(DEFAULT_AGENT)
         layers = ", ".join(f"{layer.name} ({layer.bytes} bytes)" for layer in identity.layers) if identity else "none"
         thinks = "offline (no model, no key needed)" if provider.offline else f"{provider.name}, {provider.model}"
         lines = [

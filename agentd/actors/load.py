@@ -6,11 +6,18 @@ from collections.abc import Sequence
 
 from agentd.clock import Clock
 from agentd.core.admission import retry_after
+from agentd.protocol import facts as f
 
 ENDED_WINDOW_S = 10.0
 REFUSED_WINDOW_S = 1.0
 MARKS_MAX = 20_000
-ENDS = frozenset({"completed", "failed", "cancelled"})
+WORDS: dict[type, str] = {
+    f.RunAccepted: "accepted",
+    f.RunStarted: "started",
+    f.RunCompleted: "completed",
+    f.RunFailed: "failed",
+    f.RunCancelled: "cancelled",
+}
 
 
 class Load:
@@ -26,7 +33,6 @@ class Load:
         self.draining = False
         self.refused: dict[str, int] = {}
         self.runs: dict[str, int] = {}
-        self.facts = 0
         self._clock = clock
         self._ended: deque[float] = deque(maxlen=MARKS_MAX)
         self._refused_at: deque[float] = deque(maxlen=MARKS_MAX)
@@ -43,12 +49,14 @@ class Load:
         self.reserved += 1
         return True
 
-    def told(self, words: Sequence[str]) -> None:
-        """Stored facts that begin or end runs, by the last word of their type."""
-        for word in words:
-            self.runs[word] = self.runs.get(word, 0) + 1
-            if word in ENDS:
-                self._ended.append(self._clock.monotonic_s())
+    def heard(self, facts: Sequence[f.AnyFact]) -> None:
+        """Stored facts: those that begin or end runs are counted."""
+        for fact in facts:
+            word = WORDS.get(type(fact))
+            if word is not None:
+                self.runs[word] = self.runs.get(word, 0) + 1
+                if isinstance(fact, f.RUN_ENDS):
+                    self._ended.append(self._clock.monotonic_s())
 
     def refuse(self, cap: str) -> None:
         self.refused[cap] = self.refused.get(cap, 0) + 1

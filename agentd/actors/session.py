@@ -41,14 +41,6 @@ RETRY_S = 0.1
 RETRY_MAX_S = 5.0
 SELF = f.By(principal="agentd", via="timer")
 
-_RUN_WORDS: dict[type, str] = {
-    f.RunAccepted: "accepted",
-    f.RunStarted: "started",
-    f.RunCompleted: "completed",
-    f.RunFailed: "failed",
-    f.RunCancelled: "cancelled",
-}
-
 log = structlog.get_logger(__name__)
 
 
@@ -178,7 +170,9 @@ class SessionActor:
                 )
             except (StorageUnavailable, Conflict) as error:
                 self._held.settle(before, self._attempts.workers, self._attempts.models, self.wake)
-                self._not_stored(envelopes, error)
+                if isinstance(error, Conflict):
+                    self._break(error)
+                self._not_stored(envelopes, error if self.broken is None else Internal(self.broken))
                 return
             self._failures = 0
             self._publish(before, facts, bodies, after, taken.commands)
@@ -188,6 +182,12 @@ class SessionActor:
         self._attempts.reconcile(self.state, due(self.state))
         self._stopping.check()
         self._set_timer()
+
+    def _break(self, error: Conflict) -> None:
+        """The log says that somebody else appended, or that these facts do not fit: stop, say so, and do not try
+        the same again."""
+        self.broken = self.shared.clock.new_id("fault")
+        log.error("session.broken", session=self.state.key, fault=self.broken, reason=error.message)
 
     async def _read_ahead(self, envelopes: Sequence[Envelope]) -> Ahead:
         """What the rules of this step may need and the state does not hold (design 1.2)."""
@@ -287,7 +287,7 @@ class SessionActor:
         self.feed.publish(facts[0].seq, bodies)
         self._waiting.heard(facts)
         self._count(after)
-        self.shared.load.told([_RUN_WORDS[type(fact)] for fact in facts if type(fact) in _RUN_WORDS])
+        self.shared.load.heard(facts)
         self._reply(commands, facts)
         self.feed.state_changed(lambda: encode(self.figures()))
 
@@ -321,7 +321,7 @@ class SessionActor:
             if isinstance(envelope.intent, i.StartRun):
                 self.shared.load.reserved -= 1
             envelope.caller.refused(self.state.key, self.state.seq, error)
-        if again:
+        if again and self.broken is None:
             self._failures += 1
             delay_s = min(RETRY_S * 2 ** (self._failures - 1), RETRY_MAX_S)
             self.shared.clock.call_later(delay_s, lambda: self._try_again(again))
@@ -351,6 +351,8 @@ class SessionActor:
         return works
 
     def _attempt_over(self, outcome: Outcome | None) -> None:
+        if self.broken is not None:
+            return
         self.tell(outcome if outcome is not None else i.Wake(by=SELF), "result")
 
     def _abandoned(self, work: Work) -> None:
@@ -372,10 +374,10 @@ class SessionActor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        at = next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s)
+        now = max(self.shared.clock.now_ms(), self.state.ts)
+        at = next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now)
         if at is not None:
-            delay_s = max(at - self.shared.clock.now_ms(), 0) / 1000
-            self._timer = self.shared.clock.call_later(delay_s, self.wake)
+            self._timer = self.shared.clock.call_later((at - now) / 1000, self.wake)
 
     def _count(self, state: Session) -> None:
         """Unfinished runs that count against the server's cap; those that wait for a person do not (rulings 26)."""

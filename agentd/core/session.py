@@ -84,15 +84,16 @@ def due(state: Session) -> tuple[Work, ...]:
     return tuple(Work(current.id, name, current.tasks[name].attempt) for name in current.running)
 
 
-def next_timer(state: Session, server_paused: bool, warning_s: float) -> int | None:
-    """Unix ms at which a `Wake` would move something by time alone."""
+def next_timer(state: Session, server_paused: bool, warning_s: float, after: int = 0) -> int | None:
+    """Unix ms, later than `after`, at which a `Wake` would move something by time alone. What is already due and can't
+    go on waits for something else; to be woken for it again and again would be a busy loop."""
     current = state.run
     if current is None or current.state == "cancelling" or current.phase != "working":
         return None
     times = [current.tasks[name].resume_at for name in current.ready]
     if current.saturated_since is not None and not current.prolonged and not server_paused and state.mode == "running":
         times.append(current.saturated_since + round(warning_s * 1000))
-    return min((at for at in times if at is not None), default=None)
+    return min((at for at in times if at is not None and at > after), default=None)
 
 
 def wants(state: Session, server_paused: bool) -> tuple[bool, bool]:
