@@ -5,6 +5,7 @@ The local token of the state directory has all scopes, so it goes to this machin
 AGENTD_TOKEN. A token is never a flag, because arguments are seen by everybody on the machine.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +47,19 @@ class Server:
 
     url: str
     token: str = field(repr=False)
-    source: str
+    local: bool  # the token is that of the state directory
 
 
 class _AddressFile(msgspec.Struct):
     url: str
     pid: int
     version: str
+
+
+def default_session(server: Server) -> str:
+    """The session that is meant when none is named: `cli` of the local token, for others one that nobody else takes,
+    because a key belongs to the principal that used it first. A part of a hash says nothing of a random token."""
+    return "cli" if server.local else f"cli-{hashlib.sha256(server.token.encode()).hexdigest()[:8]}"
 
 
 def settings_of(where: Where, env: Mapping[str, str]) -> Settings:
@@ -78,18 +85,17 @@ def find(where: Where, env: Mapping[str, str]) -> Server:
     if named:
         url = _checked(named.strip())
         if token:
-            return Server(url, token, "AGENTD_URL" if not where.url else "--url")
+            return Server(url, token, local=False)
         if urlsplit(url).hostname not in LOOPBACK:
             raise Failure(
                 "AGENTD_TOKEN is not set, and the local token is for this machine only",
                 "Have a token made where the server runs: agentd token add NAME --scope chat", code=DENIED,
             )  # fmt: skip
-        return Server(url, local_token(state_dir_of(where, env)), "--url" if where.url else "AGENTD_URL")
+        return Server(url, local_token(state_dir_of(where, env)), local=True)
     settings = settings_of(where, env)
     state = Path(settings.server.state_dir)
-    token = token or local_token(state)
-    told = told_address(state)
-    return Server(told, token, str(state)) if told else Server(configured(settings), token, "settings")
+    url = told_address(state) or configured(settings)
+    return Server(url, token or local_token(state), local=not token)
 
 
 def state_dir_of(where: Where, env: Mapping[str, str]) -> Path:

@@ -6,6 +6,7 @@ a reconnect the greeting comes as a frame, so that who reads can tell. A lost co
 `RECONNECT_S`, the address being looked up each time, because a server that was started anew may have another one.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ CONNECT_S = 10.0  # for one handshake, the greeting included
 STARTING_S = 15.0  # how long a server that says "starting" is waited for
 RECONNECT_S = 60.0  # how long a lost one is tried again
 BACKOFF_S = (0.1, 3.0)  # the first wait and the longest
+ASK_S = 40.0  # the server itself answers within 30
 CLOSE_S = 2.0
 UNANSWERED_MAX = 64
 FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})  # another try would end the same way
@@ -88,6 +90,10 @@ class Client:
         self._count = 0
         self._last_error: Fields | None = None
         self._greeting: Frame | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
 
     async def __aenter__(self) -> "Client":
         await self.open()
@@ -167,6 +173,14 @@ class Client:
             Failure: the reply is an error, or the connection ended before it.
         """
         request = await self.send(frame)
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await self.reply_to(request)
+        except TimeoutError:
+            raise Failure(f"no answer within {ASK_S:.0f} s", "Look with `agentd status`.") from None
+
+    async def reply_to(self, request: str) -> Frame:
+        """The next frame that answers `request`. Raises as `ask` does."""
         while True:
             found = await self.read()
             if found.type == "session.ack":
@@ -247,7 +261,12 @@ class Client:
             failure = _unreachable(server, _reason(error))
             raise (_Again(failure) if lost else failure) from None
         try:
-            await self._greeted(socket)
+            async with asyncio.timeout(CONNECT_S):
+                await self._greeted(socket)
+        except TimeoutError:
+            await socket.close()
+            failure = _unreachable(server, f"no greeting within {CONNECT_S:.0f} s")
+            raise (_Again(failure) if lost else failure) from None
         except BaseException:
             await socket.close()
             raise
