@@ -1,0 +1,135 @@
+"""The story that agentd is for: connect, chat, give a goal, kill the server with -9, come back, find everything."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+START_S = 20.0
+ANSWER_S = 20.0
+Frame = dict[str, Any]
+
+
+class Child:
+    """`agentd serve` as a child process on a free port."""
+
+    def __init__(self, state: Path, *env: str) -> None:
+        self.state = state
+        self.env = {**os.environ, **dict(pair.split("=", 1) for pair in env)}
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        async with asyncio.timeout(START_S):
+            line = await asyncio.to_thread(self._spawn)
+        self.url = line.split()[-1].replace("http", "ws")
+
+    def _spawn(self) -> str:
+        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", str(self.state)]
+        self.process = subprocess.Popen(
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.send_signal(number)
+        code = self.process.wait(12)
+        self.process.stdout.close()
+        return code
+
+    def connect(self, session: str, after: int | None = None) -> connect:
+        token = (self.state / "token").read_text().strip()
+        cursor = "" if after is None else f"&after={after}"
+        address = f"{self.url}/v1/agents/default/stream?session={session}{cursor}"
+        return connect(address, additional_headers={"Authorization": f"Bearer {token}"})
+
+
+async def until(socket: ClientConnection, wanted: Callable[[Frame], bool]) -> list[Frame]:
+    """Frames up to the first that is wanted."""
+    frames: list[Frame] = []
+    async with asyncio.timeout(ANSWER_S):
+        while True:
+            frames.append(json.loads(await socket.recv()))
+            if wanted(frames[-1]):
+                return frames
+
+
+def of_type(kind: str) -> Callable[[Frame], bool]:
+    return lambda frame: bool(frame["type"] == kind)
+
+
+def facts(frames: list[Frame]) -> list[Frame]:
+    return [frame for frame in frames if "seq" in frame and frame["type"] != "session.ack"]
+
+
+async def test_a_goal_survives_a_kill_and_nothing_is_lost_doubled_or_reordered(tmp_path: Path) -> None:
+    child = Child(tmp_path, "AGENTD_PROVIDER__PACE_MS=40", "AGENTD_LIMITS__WORKERS=2")
+    await child.start()
+    async with child.connect("story") as socket:
+        ack = (await until(socket, of_type("session.ack")))[0]
+        await socket.send(
+            json.dumps({"type": "chat.send", "id": "g", "content": "/goal name a; name b; name c; name d"})
+        )
+        seen = facts(await until(socket, lambda f: f["type"] == "agent.status" and f["status"] == "running"))
+        assert next(f for f in seen if f["type"] == "run.accepted")["request"] == "g"
+        child.end(signal.SIGKILL)
+    last = seen[-1]["seq"]
+
+    await child.start()
+    async with child.connect("story", after=last) as socket:
+        frames = await until(socket, of_type("run.completed"))
+        assert frames[0]["log"] == ack["log"]
+        assert frames[1]["status"] in ("backpressure_resumed", "state_restored")
+        rest = facts(frames)
+        await socket.send(json.dumps({"type": "trace.get", "id": "t", "run": rest[-1]["run"]}))
+        end = (await until(socket, of_type("trace.end")))[-1]
+    everything = seen + rest
+    assert [fact["seq"] for fact in everything] == list(range(1, len(everything) + 1))
+    assert any(f.get("status") == "retrying" and f["cause"]["code"] == "interrupted" for f in rest)
+    assert (end["valid"], end["problems"]) == (True, [])
+    assert rest[-1]["counts"]["done"] == 4
+    assert child.end(signal.SIGTERM) == 0
+
+
+async def test_a_goal_tells_its_phases_in_order(tmp_path: Path) -> None:
+    child = Child(tmp_path)
+    await child.start()
+    async with child.connect("order") as socket:
+        await socket.send(json.dumps({"type": "chat.send", "id": "g", "content": "/goal name a; name b"}))
+        told = facts(await until(socket, of_type("run.completed")))
+    words = [f"{f['phase']}/{f['status']}" if f["type"] == "agent.progress" else f["type"] for f in told]
+    assert list(dict.fromkeys(words)) == [
+        "session.created", "run.accepted", "run.started", "planner/received", "agent.plan", "planner/ready",
+        "workers/queued", "agent.status", "workers/ready", "execution/started", "session.receive",
+        "execution/complete", "run.completed",
+    ]  # fmt: skip
+    for fact in told:
+        load = fact.get("backpressure")
+        if load is not None:
+            parts = ("pending", "queued", "active", "settled", "dropped")
+            assert load["total"] == sum(load[name] for name in parts)
+    assert child.end(signal.SIGTERM) == 0
+
+
+async def test_overflow_drop_tells_five_four_one_two_two(tmp_path: Path) -> None:
+    child = Child(tmp_path, "AGENTD_PROVIDER__PACE_MS=20", "AGENTD_LIMITS__WORKERS=2", "AGENTD_LIMITS__DISPATCH=4")
+    await child.start()
+    async with child.connect("drop") as socket:
+        goal = {"type": "agent.control", "action": "goal", "goal": "a; b; c; d; e", "overflow": "drop"}
+        await socket.send(json.dumps(goal))
+        told = facts(await until(socket, of_type("run.completed")))
+    names = ("total", "accepted", "dropped", "queued", "active")
+    queued = next(f for f in told if f.get("phase") == "workers" and f["status"] == "queued")
+    assert [queued["backpressure"][name] for name in names] == [5, 4, 1, 2, 2]
+    assert told[-1]["counts"] == {"total": 5, "done": 4, "failed": 0, "cancelled": 0, "skipped": 0, "dropped": 1}
+    assert child.end(signal.SIGTERM) == 0
