@@ -25,7 +25,7 @@ def chat(
     *,
     wait: Annotated[bool, Parameter(help="Wait for the answer, or only until it is accepted.")] = True,
     session: Session = None,
-    agent: Agent = "main",
+    agent: Agent = "default",
     json: Json = False,
     where: Where = NOWHERE,
 ) -> int:

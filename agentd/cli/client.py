@@ -74,7 +74,7 @@ class Client:
     """Follows one session; without `session` the server names one that nothing is stored in."""
 
     def __init__(
-        self, locate: Callable[[], Server], clock: Clock, *, agent: str = "main", session: str | None = None,
+        self, locate: Callable[[], Server], clock: Clock, *, agent: str = "default", session: str | None = None,
         reconnect_s: float = RECONNECT_S, starting_s: float = STARTING_S,
     ) -> None:  # fmt: skip
         self.ack: Fields = {}
@@ -311,9 +311,12 @@ def _refused_upgrade(error: InvalidStatus) -> Failure:
     """The error object in the body of the refusal, where it is one of ours."""
     status = error.response.status_code
     try:
-        return refused(_decode(error.response.body or b""))
+        said = _decode(error.response.body or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Failure(f"the server answered {status} and is no agentd", "Check the address.", code=UNREACHABLE)
+        said = {}
+    if "code" in said:
+        return refused(said)
+    return Failure(f"the server answered {status} and is no agentd", "Check the address.", code=UNREACHABLE)
 
 
 def _unreachable(server: Server, reason: str) -> Failure:

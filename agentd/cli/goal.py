@@ -20,7 +20,7 @@ def goal(
         Parameter(help="What becomes of tasks beyond the dispatch cap. [default: the server's]"),
     ] = None,
     session: Session = None,
-    agent: Agent = "main",
+    agent: Agent = "default",
     json: Json = False,
     where: Where = NOWHERE,
 ) -> int:
