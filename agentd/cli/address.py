@@ -21,6 +21,7 @@ from agentd.settings import Settings
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what listens everywhere is reached here
+DEFAULT_AGENT = "default"
 TOKEN_FILE_BYTES_MAX = 4_096
 ADDRESS_FILE_BYTES_MAX = 4_096
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from agentd.cli.address import NOWHERE, Where
+from agentd.cli.address import DEFAULT_AGENT, NOWHERE, Where
 from agentd.cli.conversation import Conversation, hold
 from agentd.cli.failure import DENIED, DONE, UNREACHABLE, USAGE, Failure
 from agentd.cli.lines import Lines
@@ -25,7 +25,7 @@ def chat(
     *,
     wait: Annotated[bool, Parameter(help="Wait for the answer, or only until it is accepted.")] = True,
     session: Session = None,
-    agent: Agent = "default",
+    agent: Agent = DEFAULT_AGENT,
     json: Json = False,
     where: Where = NOWHERE,
 ) -> int:

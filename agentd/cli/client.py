@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
 from agentd import __version__
-from agentd.cli.address import Server
+from agentd.cli.address import DEFAULT_AGENT, Server
 from agentd.cli.failure import FAILED, UNREACHABLE, Failure, refused
 from agentd.clock import Clock
 
@@ -74,7 +74,7 @@ class Client:
     """Follows one session; without `session` the server names one that nothing is stored in."""
 
     def __init__(
-        self, locate: Callable[[], Server], clock: Clock, *, agent: str = "default", session: str | None = None,
+        self, locate: Callable[[], Server], clock: Clock, *, agent: str = DEFAULT_AGENT, session: str | None = None,
         reconnect_s: float = RECONNECT_S, starting_s: float = STARTING_S,
     ) -> None:  # fmt: skip
         self.ack: Fields = {}

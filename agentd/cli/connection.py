@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from agentd.cli import address
-from agentd.cli.address import Where
+from agentd.cli.address import DEFAULT_AGENT, Where
 from agentd.cli.client import Client
 from agentd.cli.screen import errors_as
 from agentd.clock import SystemClock
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def ask_server(
-    where: Where, work: Callable[[Client], Awaitable[T]], *, agent: str = "main", session: str | None = None,
+    where: Where, work: Callable[[Client], Awaitable[T]], *, agent: str = DEFAULT_AGENT, session: str | None = None,
     json: bool = False,
 ) -> T:  # fmt: skip
     """Connect, do `work`, hang up."""
@@ -36,7 +36,12 @@ def ask_server(
 
 
 def ask_about(
-    where: Where, session: str, work: Callable[[Client], Awaitable[T]], *, agent: str = "main", json: bool = False
+    where: Where,
+    session: str,
+    work: Callable[[Client], Awaitable[T]],
+    *,
+    agent: str = DEFAULT_AGENT,
+    json: bool = False,
 ) -> T:
     """As `ask_server`; `work` finds in `client.ack` whether it may name `session`, or is connected to it already."""
 

@@ -7,7 +7,7 @@ import msgspec
 from cyclopts import Parameter
 
 from agentd.cli import address
-from agentd.cli.address import NOWHERE, Where
+from agentd.cli.address import DEFAULT_AGENT, NOWHERE, Where
 from agentd.cli.chat import Agent, Json
 from agentd.cli.client import Client, Fields, Frame
 from agentd.cli.connection import ask_about, ask_server, is_operator
@@ -40,7 +40,7 @@ def ctl(
     task: Annotated[str | None, Parameter(help="The task.")] = None,
     gate: Annotated[str | None, Parameter(help="The gate.")] = None,
     note: Annotated[str | None, Parameter(help="Why, kept with the decision.")] = None,
-    agent: Agent = "main",
+    agent: Agent = DEFAULT_AGENT,
     json: Json = False,
     where: Where = NOWHERE,
 ) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from agentd.cli.address import NOWHERE, Where
+from agentd.cli.address import DEFAULT_AGENT, NOWHERE, Where
 from agentd.cli.chat import Agent, Json, Session
 from agentd.cli.conversation import Conversation, hold
 from agentd.cli.failure import USAGE, Failure
@@ -20,7 +20,7 @@ def goal(
         Parameter(help="What becomes of tasks beyond the dispatch cap. [default: the server's]"),
     ] = None,
     session: Session = None,
-    agent: Agent = "default",
+    agent: Agent = DEFAULT_AGENT,
     json: Json = False,
     where: Where = NOWHERE,
 ) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from agentd.cli.address import NOWHERE, Where
+from agentd.cli.address import DEFAULT_AGENT, NOWHERE, Where
 from agentd.cli.chat import Agent
 from agentd.cli.client import Client, Frame
 from agentd.cli.connection import ask_server
@@ -26,7 +26,7 @@ def trace(
     /,
     *,
     session: Annotated[str | None, Parameter(help="Its session; needed with a token that is no operator's.")] = None,
-    agent: Agent = "main",
+    agent: Agent = DEFAULT_AGENT,
     where: Where = NOWHERE,
 ) -> int:
     """Write the facts of a run to stdout, one JSON object a line, as the log holds them."""
