@@ -24,6 +24,7 @@ FREE_TESTS = {
     "test_seams": "the contract with uvicorn and websockets",
     "test_memory_store": "the contract of stores, over the one for simulations",
     "test_stateful": "a store at random beside a model",
+    "test_against_server": "the commands with a real server",
     "test_lazy_import": "what importing the providers must not import",
 }
 FREE_FOLDERS = {"flows", "traces", "simulation"}

@@ -7,9 +7,8 @@ from cyclopts import Parameter
 
 from agentd.cli.address import DEFAULT_AGENT, NOWHERE, Where
 from agentd.cli.conversation import Conversation, hold
-from agentd.cli.failure import DENIED, DONE, UNREACHABLE, USAGE, Failure
+from agentd.cli.failure import DENIED, DONE, UNREACHABLE, USAGE, Failure, told
 from agentd.cli.lines import Lines
-from agentd.cli.main import told
 
 TEXT_BYTES_MAX = 16 << 20  # the most that limits.chat_bytes can be set to
 HELP = "/quit leaves, /new begins anew, /goal TEXT plans; Ctrl-C cancels what runs"
@@ -20,9 +19,10 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON in
 
 
 def chat(
-    text: Annotated[str | None, Parameter(help="What to say; - reads it from standard input.")] = None,
+    text: Annotated[str | None, Parameter(help="What to say.")] = None,
     /,
     *,
+    stdin: Annotated[bool, Parameter(negative="", help="Say what standard input holds, as one message.")] = False,
     wait: Annotated[bool, Parameter(help="Wait for the answer, or only until it is accepted.")] = True,
     session: Session = None,
     agent: Agent = DEFAULT_AGENT,
@@ -30,9 +30,11 @@ def chat(
     where: Where = NOWHERE,
 ) -> int:
     """Say something, or talk until /quit."""
-    if text is None:
+    if text is not None and stdin:
+        raise Failure("there are two texts to say", "Leave out the one, or --stdin.", code=USAGE)
+    if text is None and not stdin:
         return hold(where, agent, session, _talk, json=json, all_runs=True)
-    content = _standard_input() if text == "-" else text
+    content = text if text is not None else _standard_input()
     if not content.strip():
         raise Failure("there is nothing to say", "Give a text, or leave it out to talk.", code=USAGE)
 

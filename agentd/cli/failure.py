@@ -4,6 +4,7 @@ Exit codes are part of what scripts rely on: 0 done, 1 failed, 2 usage, 3 denied
 130 interrupted. A `Failure` never becomes a traceback; whatever else is raised is our fault and does.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,3 +46,12 @@ def refused(error: Mapping[str, Any]) -> Failure:
         later = f"Try again in {wait_ms / 1000:.1f} s."
         hint = f"{hint} {later}" if hint else later
     return Failure(f"{message} ({code})", hint, code=_BY_CODE.get(code, FAILED), frame=error)
+
+
+def told(failure: Failure) -> int:
+    """Say on stderr what went wrong and what to do about it."""
+    sys.stdout.flush()
+    print(f"error: {failure.message}", file=sys.stderr)
+    if failure.hint:
+        print(f"hint: {failure.hint}", file=sys.stderr)
+    return failure.code

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from agentd import __version__
-from agentd.cli.failure import DONE, FAILED, INTERRUPTED, USAGE, Failure
+from agentd.cli.failure import DONE, FAILED, INTERRUPTED, USAGE, Failure, told
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 not found, 5 server not reachable, 130 interrupted.\n\n"
@@ -25,7 +25,7 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "chat", "agentd.cli.chat:chat", "Say something, or talk until /quit.",
-        'agentd chat "What is 12 * 7?"\nagentd chat\ngit diff | agentd chat - --session review\n'
+        'agentd chat "What is 12 * 7?"\nagentd chat\ngit diff | agentd chat --stdin --session review\n'
         'agentd chat "hello" --json',
     ),
     (
@@ -100,15 +100,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return result if isinstance(result, int) else DONE
-
-
-def told(failure: Failure) -> int:
-    """Say on stderr what went wrong and what to do about it."""
-    sys.stdout.flush()
-    print(f"error: {failure.message}", file=sys.stderr)
-    if failure.hint:
-        print(f"hint: {failure.hint}", file=sys.stderr)
-    return failure.code
 
 
 def main() -> None:

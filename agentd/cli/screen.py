@@ -21,6 +21,7 @@ from agentd.cli.speech import Speech
 LINE_CHARS_MAX = 200
 ENDS = frozenset({"run.completed", "run.failed", "run.cancelled"})
 _SHOWN = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+RESERVED = frozenset({"answer", "planning"})  # attempts that belong to no task of the plan
 _SPACES = re.compile(r"(?<=\S)\s+")  # not those that a line begins with
 _MARKS = {
     "running": "…", "done": "✓", "failed": "✗", "cancelled": "-", "skipped": "-", "dropped": "-", "retrying": "↻",
@@ -129,12 +130,14 @@ class Screen:
 
     def _status(self, frame: Frame) -> None:
         task, word = str(frame["task"]), str(frame["status"])
+        if task in RESERVED and word == "failed":
+            return  # the end of the run says so
         cause = frame.get("cause")
         why = f": {cause['message']}" if cause else ""
         self.note(f"  {_MARKS.get(word, ' ')} {task}  {word}  {self._titles.get(task, '')}{why}")
 
     def _progress(self, frame: Frame) -> None:
-        if frame["status"] in ("saturated", "prolonged_saturation", "failed"):
+        if frame["phase"] == "planner" and frame["status"] in ("saturated", "prolonged_saturation", "failed"):
             self.note(f"{frame['phase']} {frame['status']}: {frame['message']}")
 
     def _waiting(self, frame: Frame) -> None:

@@ -34,7 +34,8 @@ def add(
     /,
     *,
     scope: Annotated[
-        list[Literal["chat", "operator", "admin"]], Parameter(help="What it may do; may be given several times.")
+        list[Literal["chat", "operator", "admin"]],
+        Parameter(negative="", help="What it may do; may be given several times."),
     ],
     state_dir: State = None,
     json: Json = False,

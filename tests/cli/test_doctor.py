@@ -1,0 +1,95 @@
+"""The doctor changes nothing, says 0, 1 or 2, and has a remedy for each finding."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from agentd.cli import checks
+from agentd.cli.doctor import examine
+from agentd.store.lock import StateLock
+from tests.cli.conftest import Command
+
+PORT = ("AGENTD_SERVER__PORT", "0")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(*PORT)
+    path = tmp_path / "state"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_mode)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_directory_that_is_not_there_is_a_warning_and_is_not_made(command: Command, tmp_path: Path) -> None:
+    said = command("doctor", "--state-dir", str(tmp_path / "none"))
+    assert said.code == 1
+    assert "remedy: it is made by the first `agentd serve`" in said.out
+    assert not (tmp_path / "none").exists()
+
+
+def test_every_finding_that_is_not_well_has_a_remedy_and_the_worst_is_the_exit_code(
+    command: Command, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state / "token").write_text("t" * 43, encoding="ascii")
+    (state / "token").chmod(0o644)
+    (state / "agentd.db").write_bytes(b"this is no database")
+    monkeypatch.setenv("AGENTD_PROVIDER__NAME", "openai")
+    before = contents(state)
+    report = json.loads(command("doctor", "--state-dir", str(state), "--json").out)
+    assert report["exit"] == 2
+    bad = {(one["subject"], one["level"]) for one in report["findings"] if one["level"] != "ok"}
+    assert {("state", "error"), ("database", "error"), ("provider", "error")} <= bad
+    assert all(one["remedy"] for one in report["findings"] if one["level"] != "ok")
+    assert contents(state) == before
+
+
+def test_a_wrong_setting_is_a_finding_and_no_failure(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTD_LIMITS__WORKERS", "none")
+    said = command("doctor")
+    assert said.code == 2
+    assert "AGENTD_LIMITS__WORKERS" in said.out
+    assert said.err == ""
+
+
+def test_a_port_in_use_is_an_error_while_no_server_runs(state: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        env = {PORT[0]: str(other.getsockname()[1])}
+        found = [one for one in examine(str(state), None, env) if one.subject == "server"]
+    assert [one.level for one in found] == ["error"]
+    assert "stop what listens there" in found[0].remedy
+
+
+def test_a_server_that_holds_the_directory_and_does_not_answer_is_named_and_its_file_left_alone(state: Path) -> None:
+    (state / "agentd.db").write_bytes(b"this is no database")
+    lock = StateLock.acquire(state)
+    try:
+        found = list(examine(str(state), None, {PORT[0]: "1"}))
+    finally:
+        lock.release()
+    assert [one.level for one in found if one.subject == "server"] == ["error"]
+    assert not [one for one in found if one.subject == "database"]
+
+
+def test_a_full_disk_is_told_in_time(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, level in ((10 << 30, "ok"), (500 << 20, "warning"), (1 << 20, "error")):
+        usage = type("Usage", (), {"free": free})
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        assert [one.level for one in checks.state_dir(state)][-1] == level
+
+
+def test_a_password_in_an_address_is_not_shown(state: Path) -> None:
+    env = {PORT[0]: "0", "AGENTD_PROVIDER__BASE_URL": "http://me:secret@example.org"}
+    assert "secret" not in str(list(examine(str(state), None, env)))
