@@ -15,8 +15,9 @@ from agentd.core.state import Session
 class Held:
     """Worker numbers and model permits of one session."""
 
-    def __init__(self, key: str, dispatcher: Dispatcher) -> None:
+    def __init__(self, key: str, dispatcher: Dispatcher, dispatch: int) -> None:
         self._key = key
+        self._dispatch = dispatch
         self._dispatcher = dispatcher
         self._workers: frozenset[int] = frozenset()
         self._models: frozenset[int] = frozenset()
@@ -48,10 +49,13 @@ class Held:
         self._requeue(state)
 
     def settle(
-        self, state: Session, alive_workers: frozenset[int], alive_models: int, wake: Callable[[], None]
+        self, state: Session, alive_workers: frozenset[int], alive_models: int, wake: Callable[[], None], waited: bool
     ) -> None:
-        """After a step, stored or failed: what `state` does not use goes back, and who waits joins the ring."""
-        worker, model = wants(state, self._dispatcher.workers.held)
+        """After a step, stored or failed: what `state` does not use goes back, and who waits joins the ring.
+
+        `waited`: there was an append between the decision and now. A permit that came free in between was seen by
+        neither, so a session that lacks nothing any more looks again by itself; without that it would wait for ever.
+        """
         unused = self._workers - _workers(state) - alive_workers
         self._workers -= unused
         spare = len(self._models) - max(_models(state), alive_models)
@@ -61,14 +65,18 @@ class Held:
         dispatcher = self._dispatcher
         dispatcher.workers.give_back(unused)
         dispatcher.models.give_back(extra)
-        # Whoever lacks nothing is in no ring: it would be woken for what it can't use, again and again.
         dispatcher.workers.settle(self._key, None)
         dispatcher.models.settle(self._key, None)
+        worker, model = wants(state, dispatcher.workers.held, self._dispatch)
+        dispatcher.wait_for_room(self._key, wake if worker and not dispatcher.room else None)
+        # In one ring at most, that of what it lacks: in another it would be woken for what it can't use, again and
+        # again.
         if worker and not dispatcher.workers.available(self._key):
             dispatcher.workers.settle(self._key, wake)
         elif model and not dispatcher.models.available(self._key):
             dispatcher.models.settle(self._key, wake)
-        dispatcher.wait_for_room(self._key, wake if worker and not dispatcher.room else None)
+        elif (worker or model) and waited:
+            wake()
 
     def _free(self, permits: Permits, held: frozenset[int], spare: frozenset[int]) -> tuple[int, ...]:
         if permits.held:

@@ -54,7 +54,7 @@ class SessionActor:
         self.feed = Feed(state.key, state.seq, shared.store, shared.clock, shared.supervisor)
         self.touched_s = shared.clock.monotonic_s()
         self._mailbox = Mailbox(shared.settings.limits.mailbox, shared.settings.limits.control)
-        self._held = Held(state.key, shared.dispatcher)
+        self._held = Held(state.key, shared.dispatcher, shared.caps.dispatch)
         self._worker = Worker(self)
         self._attempts = Attempts(
             shared.clock, shared.supervisor, self._worker.attempt, self._attempt_over, self._abandoned
@@ -169,7 +169,7 @@ class SessionActor:
                     append_of(before, facts, bodies, after, self.shared, self._snapshot_due(after))
                 )
             except (StorageUnavailable, Conflict) as error:
-                self._held.settle(before, self._attempts.workers, self._attempts.models, self.wake)
+                self._settle(waited=False)
                 if isinstance(error, Conflict):
                     self._break(error)
                 self._not_stored(envelopes, error if self.broken is None else Internal(self.broken))
@@ -178,10 +178,13 @@ class SessionActor:
             self._publish(before, facts, bodies, after, taken.commands)
         else:
             self._reply(taken.commands, ())
-        self._held.settle(self.state, self._attempts.workers, self._attempts.models, self.wake)
+        self._settle(waited=bool(facts))
         self._attempts.reconcile(self.state, due(self.state))
         self._stopping.check()
         self._set_timer()
+
+    def _settle(self, *, waited: bool) -> None:
+        self._held.settle(self.state, self._attempts.workers, self._attempts.models, self.wake, waited)
 
     def _break(self, error: Conflict) -> None:
         """The log says that somebody else appended, or that these facts do not fit: stop, say so, and do not try

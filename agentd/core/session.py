@@ -12,6 +12,7 @@ import msgspec
 from agentd.core import recovery, run, schedule, tasks
 from agentd.core.admission import session_figures
 from agentd.core.draft import Decision, Draft
+from agentd.core.graph import startable
 from agentd.core.intents import (
     Accepted,
     AddInput,
@@ -39,7 +40,7 @@ from agentd.core.intents import (
     Wake,
     Warn,
 )
-from agentd.core.state import PERMIT_KINDS, Run, Session
+from agentd.core.state import Run, Session
 from agentd.protocol import facts as f
 from agentd.protocol.errors import Conflict, NotFound, Overloaded
 
@@ -96,16 +97,21 @@ def next_timer(state: Session, server_paused: bool, warning_s: float, after: int
     return min((at for at in times if at is not None and at > after), default=None)
 
 
-def wants(state: Session, server_paused: bool) -> tuple[bool, bool]:
-    """Whether it waits for a worker, and for a model permit; a held session waits for none."""
+def wants(state: Session, server_paused: bool, dispatch: int) -> tuple[bool, bool]:
+    """Whether something of it would start with one more worker, and with one more model permit. What a timer or the
+    dispatch cap holds back waits for no permit; a held session waits for none."""
     current = state.run
     if current is None or server_paused or state.mode == "paused" or current.state not in ("running", "waiting"):
+        return False, False
+    if current.failing is not None:
         return False, False
     if current.phase == "planning":
         return False, not current.planning.active
     if current.phase == "answering":
         return False, not current.answer.active
-    waiting = [name for name in (*current.queued, *current.ready) if current.tasks[name].spec.kind in PERMIT_KINDS]
+    waiting = list(current.queued)
+    if len(current.queued) + current.active < dispatch:
+        waiting.extend(name for name in current.ready if startable(current, name) and not current.tasks[name].open_deps)
     return bool(waiting), any(current.tasks[name].spec.kind == "model" for name in waiting)
 
 
