@@ -5,6 +5,7 @@ read, in a thread.
 """
 
 import asyncio
+import os
 from pathlib import Path
 
 import structlog
@@ -44,28 +45,32 @@ class IdentityFiles:
         self._known[agent] = (mark, identity)
         return identity
 
-    def _path(self, agent: str, name: str) -> Path:
-        own = self._directory / agent / f"{name}.md"
-        return own if own.is_file() else self._directory / f"{name}.md"
+    async def latest(self, agent: str) -> Identity:
+        """The identity as it was read last, without a look at the files: the step of this turn has looked."""
+        known = self._known.get(agent)
+        return known[1] if known is not None else await self.read(agent)
 
     def _mark(self, agent: str) -> _Mark:
-        return tuple(_stat(self._path(agent, name)) for name in NAMES)
+        """Which files count and when they changed; texts and `os.stat`, because each turn begins with it."""
+        own, common = f"{self._directory}/{agent}", str(self._directory)
+        return tuple(_stat(f"{own}/{name}.md") or _stat(f"{common}/{name}.md") for name in NAMES)
 
     def _read(self, agent: str) -> tuple[_Mark, Identity]:
         mark = self._mark(agent)
-        layers = [Layer(name=name, path=path.name, text=_text(path)) for name, path in self._paths(agent)]  # type: ignore[arg-type]
+        files = [(name, Path(found[0])) for name, found in zip(NAMES, mark, strict=True) if found is not None]
+        layers = [Layer(name=name, path=self._shown(path), text=_text(path)) for name, path in files]  # type: ignore[arg-type]
         return mark, merge(layers, self._budget)
 
-    def _paths(self, agent: str) -> list[tuple[str, Path]]:
-        return [(name, self._path(agent, name)) for name in NAMES]
+    def _shown(self, path: Path) -> str:
+        return path.relative_to(self._directory).as_posix()
 
 
-def _stat(path: Path) -> tuple[str, int, int] | None:
+def _stat(path: str) -> tuple[str, int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
-    return str(path), found.st_mtime_ns, found.st_size
+    return path, found.st_mtime_ns, found.st_size
 
 
 def _text(path: Path) -> str | None:

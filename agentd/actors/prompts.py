@@ -17,7 +17,7 @@ async def for_answer(desk: Desk, run: Run) -> ModelRequest:
 
 async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
     """What a model task is made from: its own words, the goal, and the results that it depends on."""
-    identity = await desk.shared.identity.read(desk.state.agent)
+    identity = await desk.shared.identity.latest(desk.state.agent)
     said = [f"Task: {task.spec.title}"]
     if task.spec.prompt and task.spec.prompt != task.spec.title:
         said.append(str(filled(task.spec.prompt, named_outputs(run, desk.words.results))))
@@ -36,7 +36,7 @@ async def context(desk: Desk, run: Run) -> Assembled:
     """What the next model call of this run would get."""
     path = await _path(desk, run)
     current = path.pop() if path else Item(id=f"{run.id}.u", role="user", kind="message", content=run.content)
-    identity = await desk.shared.identity.read(desk.state.agent)
+    identity = await desk.shared.identity.latest(desk.state.agent)
     evidence = tuple(_evidence(desk, run, name) for name, task in run.tasks.items() if task.status in TERMINAL)
     parts = PromptParts(
         identity=identity.text,

@@ -135,7 +135,11 @@ class Stream(asyncio.Protocol):
         """Learn at once when the kernel takes no more, and let it take little."""
         self.transport.set_write_buffer_limits(high=1, low=0)  # high=0 would never resume under TLS
         raw = self.transport.get_extra_info("socket")
-        if raw is not None and hasattr(sockets, "TCP_NOTSENT_LOWAT"):
+        if raw is None:
+            return
+        # asyncio sets it only on sockets made with proto=IPPROTO_TCP; without it a lone turn waits 40 ms for an ACK.
+        raw.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+        if hasattr(sockets, "TCP_NOTSENT_LOWAT"):
             raw.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
     def _put(self, data: bytes) -> None:

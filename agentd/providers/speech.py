@@ -4,6 +4,7 @@ It quotes, counts, looks things up in the conversation, calculates, outlines and
 says once in a reply that it is offline. What users wrote is quoted up to `QUOTE_WORDS` words, then an ellipsis follows.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -67,11 +68,16 @@ def quoted(text: str, words_max: int = QUOTE_WORDS, chars_max: int = QUOTE_CHARS
 def agent_name(messages: Sequence[Message]) -> str | None:
     """The name that the identity gives the agent, when it says one plainly."""
     for message in messages:
-        if message.role == "system":
-            head = message.content[:IDENTITY_CHARS]
-            if found := _AGENT_NAME.search(head) or _YOU_ARE.search(head):
-                return found[1].strip()
+        if message.role == "system" and (name := _name_in(message.content[:IDENTITY_CHARS])):
+            return name
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _name_in(head: str) -> str | None:
+    """Remembered, because the identity is the same in turn after turn."""
+    found = _AGENT_NAME.search(head) or _YOU_ARE.search(head)
+    return found[1].strip() if found else None
 
 
 class _Talk(msgspec.Struct):

@@ -133,3 +133,22 @@ async def test_overflow_drop_tells_five_four_one_two_two(tmp_path: Path) -> None
     assert [queued["backpressure"][name] for name in names] == [5, 4, 1, 2, 2]
     assert told[-1]["counts"] == {"total": 5, "done": 4, "failed": 0, "cancelled": 0, "skipped": 0, "dropped": 1}
     assert child.end(signal.SIGTERM) == 0
+
+
+async def test_many_sessions_at_once_all_end_though_permits_are_few(tmp_path: Path) -> None:
+    """A permit that came free while a session's append was on its way was once lost to it for ever."""
+    child = Child(tmp_path, "AGENTD_LIMITS__MODEL_CALLS=2")
+    await child.start()
+
+    async def talk(number: int) -> list[Frame]:
+        found: list[Frame] = []
+        async with child.connect(f"many{number}") as socket:
+            for turn in range(6):
+                await socket.send(json.dumps({"type": "chat.send", "id": str(turn), "content": "hello"}))
+                found.extend(facts(await until(socket, of_type("run.completed"))))
+        return found
+
+    for told in await asyncio.gather(*(talk(number) for number in range(24))):
+        assert [fact["seq"] for fact in told] == list(range(1, len(told) + 1))
+        assert sum(fact["type"] == "run.completed" for fact in told) == 6
+    assert child.end(signal.SIGTERM) == 0
