@@ -97,9 +97,10 @@ class Follower:
         self.sink.send(frame)
 
     def message_ended(self) -> None:
-        """The running message ends: what is still missing of it is void for this follower, which is told."""
+        """The running message ends: who saw a part of it, or had no room for any, is told that the rest is missing.
+        Who is only catching up with the log missed nothing that it was shown the beginning of."""
         stream = self.feed.stream
-        if stream is not None and self.offset < len(stream.text):
+        if stream is not None and self.offset < len(stream.text) and (self.offset or self.sink.full):
             self._lagged = True
         self.offset = 0
 
