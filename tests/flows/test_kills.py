@@ -13,9 +13,23 @@ from tests.flows.test_story import Child, Frame, facts, of_type, until
 
 KILLS = int(os.environ.get("AGENTD_KILLS", "50"))
 SESSIONS = 6
-FIRST_S, LAST_S = 0.02, 0.35
+FRAMES_MAX = 400  # a kill comes after 0 to so many frames, whatever they are
 END_S = 60.0
 NO_FACTS = ("session.ack", "stream.lagged")  # their `seq` is the session's
+
+
+class Countdown:
+    """When the next kill comes: after so many frames of all clients."""
+
+    def __init__(self, frames: int) -> None:
+        self.left = frames
+        self.over = asyncio.Event()
+        self.count(0)
+
+    def count(self, frames: int = 1) -> None:
+        self.left -= frames
+        if self.left <= 0:
+            self.over.set()
 
 
 class Talker:
@@ -40,7 +54,7 @@ class Talker:
         assert frame["seq"] == self.cursor + 1 or known is not None, "a fact was left out"
         self.facts[frame["seq"]] = frame
 
-    async def talk(self, child: Child) -> None:
+    async def talk(self, child: Child, countdown: Countdown) -> None:
         """Until the server dies."""
         try:
             async with child.connect(self.name, after=self.cursor) as socket:
@@ -50,6 +64,7 @@ class Talker:
                     await socket.send(json.dumps({"type": "chat.send", "id": str(self.asked), "content": words}))
                     while True:
                         frame = json.loads(await socket.recv())
+                        countdown.count()
                         self.hear(frame)
                         if frame["type"] in ("run.completed", "run.failed", "error"):
                             break
@@ -64,9 +79,11 @@ async def test_nothing_acknowledged_is_lost_over_many_kills(tmp_path: Path) -> N
     for _ in range(KILLS):
         await child.start()
         async with asyncio.TaskGroup() as group:
+            countdown = Countdown(chance.randint(0, FRAMES_MAX))
             for talker in talkers:
-                group.create_task(talker.talk(child))
-            await asyncio.sleep(chance.uniform(FIRST_S, LAST_S))
+                group.create_task(talker.talk(child, countdown))
+            async with asyncio.timeout(END_S):
+                await countdown.over.wait()
             await asyncio.to_thread(child.end, signal.SIGKILL)
     await child.start()
     for talker in talkers:
