@@ -7,7 +7,7 @@ import random
 import signal
 from pathlib import Path
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import WebSocketException
 
 from tests.flows.test_story import Child, Frame, facts, of_type, until
 
@@ -68,7 +68,7 @@ class Talker:
                         self.hear(frame)
                         if frame["type"] in ("run.completed", "run.failed", "error"):
                             break
-        except (ConnectionClosed, OSError, EOFError):
+        except (WebSocketException, OSError, EOFError):
             return
 
 
