@@ -20,6 +20,7 @@ BANNED_STEMS = {"helper", "helpers", "util", "utils", "common", "base", "misc", 
 # Test files that are no mirror of one module.
 FREE_TESTS = {
     "test_layout": "the whole tree",
+    "test_traces": "the rules of the core, told as stories",
     "test_documents": "docs/ and README.md beside the code",
     "test_seams": "the contract with uvicorn and websockets",
     "test_memory_store": "the contract of stores, over the one for simulations",
