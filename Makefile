@@ -37,7 +37,7 @@ fix: $(VENV)/.dev-installed
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev-installed
-	$(BIN)/agentd bench $(ARGS)
+	$(BIN)/python -m bench.chat $(ARGS)
 
 gate: check test
 
