@@ -81,3 +81,19 @@ def test_an_installed_agentd_has_the_defaults_of_the_checkout(installed: Path, t
 
 def test_the_command_says_its_version(installed: Path, tmp_path: Path) -> None:
     assert agentd.__version__ in run(installed.parent / "agentd", "--version", cwd=tmp_path)
+
+
+def test_an_installed_agentd_serves_from_an_empty_directory(installed: Path, tmp_path: Path) -> None:
+    """Started, spoken to by its own command line, stopped: nothing of the checkout is needed."""
+    state = tmp_path / "state"
+    command = installed.parent / "agentd"
+    with subprocess.Popen(
+        [command, "serve", "--port", "0", "--state-dir", state], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        assert "listens on" in server.stdout.readline()
+        said = run(command, "chat", "What is 12 * 7?", "--state-dir", state, cwd=tmp_path)
+        server.terminate()
+        assert server.wait(TIMEOUT_S) == 0
+    assert "84" in said
