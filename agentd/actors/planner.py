@@ -8,11 +8,12 @@ say so.
 import msgspec
 import structlog
 
+from agentd.actors.repair import repair, shown
 from agentd.actors.shared import Shared
 from agentd.core import intents as i
 from agentd.core.evidence import enclose
 from agentd.core.graph import added
-from agentd.core.plan import SCHEMA, Problem, Proposal, read_proposal
+from agentd.core.plan import SCHEMA, Proposal, read_proposal
 from agentd.core.planning import split_goal
 from agentd.core.state import Run
 from agentd.protocol import facts as f
@@ -21,8 +22,6 @@ from agentd.providers.provider import Events, Message, ModelRequest
 from agentd.tools.builtin import BUILTIN
 
 ASKS_MAX = 3
-PREVIOUS_CHARS_MAX = 8_000
-PROBLEMS_SHOWN = 20
 # Kinds of failure that another provider call would meet again: planning on would only hide them.
 HARD = frozenset({"auth", "network", "unavailable", "rate_limit", "timeout"})
 
@@ -91,19 +90,7 @@ async def _asked(
         plan, found = read_proposal(reply.content, shared.caps.tasks_per_plan, BUILTIN)
         if plan is not None:
             return plan, usage
-        told.append(("output_invalid", f"plan {ask} of at most {ASKS_MAX}: {_shown(found)}"))
-        messages = (first, *_repair(reply.content, found))
+        told.append(("output_invalid", f"plan {ask} of at most {ASKS_MAX}: {shown(found)}"))
+        messages = (first, *repair(reply.content, found, f"Tools that may be named: {', '.join(sorted(BUILTIN))}. "))
     told.append(("planner_fallback", f"no valid plan in {ASKS_MAX} asks; the rules made the plan"))
     return None, usage
-
-
-def _repair(previous: str, found: tuple[Problem, ...]) -> tuple[Message, ...]:
-    """What went wrong, as data: errors with paths, and the output they are about; the schema stands above."""
-    errors = msgspec.json.encode([msgspec.structs.asdict(one) for one in found[:PROBLEMS_SHOWN]]).decode()
-    quoted = enclose("previous output", previous[:PREVIOUS_CHARS_MAX])
-    text = f"This does not hold. Errors: {errors}\n\n{quoted}\n\nAnswer again."
-    return (Message(role="user", content=text),)
-
-
-def _shown(found: tuple[Problem, ...]) -> str:
-    return "; ".join(f"{one.path}: {one.message}" for one in found[:3])[:1_000]

@@ -2,6 +2,7 @@
 
 from agentd.actors.context import text_of
 from agentd.actors.desk import Desk
+from agentd.actors.repair import asked_for
 from agentd.core.prompt import Assembled, Budget, Evidence, Item, PromptParts, assemble
 from agentd.core.references import filled, named_outputs
 from agentd.core.state import TERMINAL, Run, Session, Task
@@ -23,6 +24,8 @@ async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
         said.append(str(filled(task.spec.prompt, named_outputs(run, desk.words.results))))
     steered = [text for name, text in desk.words.contents.items() if name.startswith(f"{run.id}.i")]
     said.extend(f"Also: {text}" for text in steered)
+    form = asked_for(task.spec)
+    said.extend([form] if form is not None else [])
     parts = PromptParts(
         identity=identity.text,
         current=Item(id=f"{run.id}.{task.spec.id}", role="user", kind="message", content="\n\n".join(said)),

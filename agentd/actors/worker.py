@@ -16,9 +16,11 @@ from agentd.actors import prompts
 from agentd.actors.attempts import Outcome
 from agentd.actors.desk import Desk
 from agentd.actors.planner import propose
+from agentd.actors.repair import invalid_cause, repair, shown, structured
 from agentd.actors.toolbox import CALLS_PER_MESSAGE_MAX, NotRunning, Toolbox
 from agentd.core import intents as i
 from agentd.core.graph import added
+from agentd.core.problem import Problem
 from agentd.core.references import filled, named_outputs
 from agentd.core.session import Work
 from agentd.core.state import Run, Task
@@ -30,6 +32,7 @@ from agentd.tools.tool import ToolError
 
 TASK_TIMEOUT_S = 600.0
 ROUNDS_MAX = 8
+OUTPUTS_MAX = 3
 
 log = structlog.get_logger(__name__)
 
@@ -107,20 +110,39 @@ class Worker:
         )
 
     async def _model(self, run: Run, task: Task, box: Toolbox) -> tuple[Any, f.Usage | None]:
-        """Model steps with tools between them, at most `ROUNDS_MAX`; then the model has to do without."""
+        """Model steps with tools between them, at most `ROUNDS_MAX`; then the model has to do without. An output that
+        is not what the plan asks for goes back with what is wrong with it, at most `OUTPUTS_MAX` are looked at (L9)."""
         request = await prompts.for_task(self._desk, run, task)
         heard = _Heard(self._desk, run.id, None)
-        usage = f.Usage()
-        for round_ in range(ROUNDS_MAX + 1):
-            offered = replace(request, tools=box.specs() if round_ < ROUNDS_MAX else ())
+        usage, outputs = f.Usage(), 0
+        for round_ in range(ROUNDS_MAX + OUTPUTS_MAX):
+            offered = replace(request, tools=box.specs() if round_ < ROUNDS_MAX else (), schema=task.spec.schema)
             reply = await self._ask(offered, heard, TASK_TIMEOUT_S)
             usage = added(usage, reply.usage)
-            if not reply.tool_calls:
-                return reply.content, usage
-            answers = [await self._called(box, asked, n) for n, asked in enumerate(reply.tool_calls)]
-            said = Message(role="assistant", content=reply.content, tool_calls=reply.tool_calls)
-            request = replace(request, messages=(*request.messages, said, *answers))
+            if reply.tool_calls:
+                answers = [await self._called(box, asked, n) for n, asked in enumerate(reply.tool_calls)]
+                said = Message(role="assistant", content=reply.content, tool_calls=reply.tool_calls)
+                request = replace(request, messages=(*request.messages, said, *answers))
+                continue
+            value, wrong = structured(reply.content, task.spec)
+            if not wrong:
+                return value, usage
+            outputs += 1
+            self._invalid(run, task, outputs, wrong)
+            if outputs == OUTPUTS_MAX:
+                raise _Failed("failed", invalid_cause(task.spec, wrong))
+            request = replace(request, messages=(*request.messages, *repair(reply.content, wrong)))
         raise _Failed("failed", f.Cause(code="tool_rounds", message=f"no end after {ROUNDS_MAX} rounds of tools"))
+
+    def _invalid(self, run: Run, task: Task, outputs: int, wrong: tuple[Problem, ...]) -> None:
+        """A breadcrumb for each output that does not hold, before the next one is asked for."""
+        warning = i.Warn(
+            by=f.By(principal="agentd", via="planner"), run=run.id, code="output_invalid", source="worker",
+            message=f"output {outputs} of at most {OUTPUTS_MAX} of {task.spec.id}: {shown(wrong)}",
+            details={"task": task.spec.id, "attempt": task.attempt, "output": outputs,
+                     "errors": [msgspec.structs.asdict(one) for one in wrong]},
+        )  # fmt: skip
+        self._desk.tell(warning, "result")
 
     async def _called(self, box: Toolbox, asked: ToolCall, place: int) -> Message:
         if place >= CALLS_PER_MESSAGE_MAX:

@@ -9,19 +9,15 @@ from typing import Any
 
 import msgspec
 
-from agentd.protocol.facts import FailPolicy, Merge, PlanGate, PlanGroup, PlanTask, TaskKind
+from agentd.core.outputs import schema_problem
+from agentd.core.problem import Problem
+from agentd.protocol.facts import FailPolicy, Invariant, Merge, PlanGate, PlanGroup, PlanTask, TaskKind
 
 RESERVED = frozenset({"answer", "planning"})
 ID_CHARS_MAX = 64
 TEXT_CHARS_MAX = 8_192
 DELAY_S_MAX = 86_400.0
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """`path` as in JSON ($.tasks[2].depends_on), `message` in a sentence."""
-
-    path: str
-    message: str
+INVARIANTS_MAX = 32
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -51,6 +47,8 @@ class ProposedTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     need: int | None = None
     output: str | None = None
     merge: Merge | None = None
+    schema: dict[str, Any] | None = None
+    invariants: tuple[Invariant, ...] = ()
 
 
 class ProposedGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +103,8 @@ def _task(task: ProposedTask, tools: frozenset[str]) -> PlanTask:
         need=task.need,
         output=task.output,
         merge=task.merge,
+        schema=task.schema,
+        invariants=task.invariants,
     )
 
 
@@ -172,6 +172,23 @@ def _kind(task: PlanTask, path: str, tools: frozenset[str] | None, plan: Proposa
         found.append(Problem(f"{path}.need", "`need` belongs to a join and is at most its dependencies"))
     if task.kind in ("join", "switch") and not task.depends_on:
         found.append(Problem(f"{path}.depends_on", f"a {task.kind} depends on something"))
+    found.extend(_output(task, path))
+    return found
+
+
+def _output(task: PlanTask, path: str) -> list[Problem]:
+    """A schema and invariants belong to what is written by a model or a person, and can be used."""
+    found: list[Problem] = []
+    if task.schema is not None:
+        wrong = schema_problem(task.schema)
+        if task.kind not in ("model", "question"):
+            found.append(Problem(f"{path}.schema", f"a {task.kind} task has no schema: what it brings is given"))
+        elif wrong is not None:
+            found.append(Problem(f"{path}.schema", wrong))
+    if task.invariants and task.kind != "model":
+        found.append(Problem(f"{path}.invariants", "invariants belong to a model task"))
+    if len(task.invariants) > INVARIANTS_MAX:
+        found.append(Problem(f"{path}.invariants", f"at most {INVARIANTS_MAX} invariants"))
     return found
 
 

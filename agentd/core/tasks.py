@@ -17,10 +17,11 @@ from agentd.core.intents import (
     Done,
     RetryTask,
 )
+from agentd.core.outputs import output_problems
 from agentd.core.recovery import close_calls
 from agentd.core.state import TERMINAL, Run, Task
 from agentd.protocol import facts as f
-from agentd.protocol.errors import Conflict, NoActiveRun, NotFound
+from agentd.protocol.errors import Conflict, InvalidPayload, NoActiveRun, NotFound
 
 
 def attempt_ended(draft: Draft, intent: AttemptEnded) -> None:
@@ -199,6 +200,12 @@ def answer(draft: Draft, intent: AnswerQuestion) -> Answer:
     run, task = _task(draft, intent.run, intent.task)
     if task.spec.kind != "question" or task.status != "needs_review":
         raise Conflict(f"task {intent.task} does not wait for an answer", details={"status": task.status})
+    wrong = output_problems(intent.value, task.spec.schema)
+    if wrong:
+        raise InvalidPayload(
+            f"this is no answer to {intent.task}: {wrong[0].message}",
+            path="$.value" + wrong[0].path.removeprefix("$"), hint="The question's schema stands in its agent.plan.",
+        )  # fmt: skip
     draft.results[intent.task] = intent.value
     draft.emit(
         f.AgentStatus, run=run.id, by=draft.by, task=intent.task, status="done", message="answered",

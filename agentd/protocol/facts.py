@@ -114,8 +114,19 @@ class Case(Part, frozen=True):
     then: tuple[str, ...]
 
 
+class Invariant(Part, frozen=True):
+    """What has to hold of a task's output beside its schema. `path` and `other` name fields of it ($.a.b[2]; with `#`
+    at the end its length); compared is with `other` when it is given, else with `value`. `exists` compares nothing."""
+
+    path: str
+    op: Literal["exists", "==", "!=", "<", "<=", ">", ">=", "in"]
+    value: Any = None
+    other: str | None = None
+
+
 class PlanTask(Part, frozen=True):
-    """A task as the plan declares it. `status` is the one when the plan was made."""
+    """A task as the plan declares it. `status` is the one when the plan was made. `schema`: a JSON Schema that the
+    output of a model task, or the answer to a question, has to match; `invariants` hold beside it."""
 
     id: str
     title: str
@@ -139,6 +150,8 @@ class PlanTask(Part, frozen=True):
     otherwise: tuple[str, ...] = ()
     delay_s: float | None = None
     question: str | None = None
+    schema: dict[str, Any] | None = None
+    invariants: tuple[Invariant, ...] = ()
 
 
 class PlanGate(Part, frozen=True):
