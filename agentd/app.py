@@ -26,6 +26,7 @@ from agentd.clock import Clock, SystemClock
 from agentd.config import ConfigError, api_key, data_path
 from agentd.core.intents import Caps
 from agentd.edge.auth import Auth
+from agentd.edge.backup import backup_route
 from agentd.edge.gateway import Gateway
 from agentd.edge.http import HttpApp
 from agentd.edge.limits import Limits
@@ -40,6 +41,7 @@ from agentd.protocol.replies import Notice
 from agentd.protocol.signals import ServerDraining
 from agentd.providers.choose import ProviderChoiceError, ProviderSettings, choose_provider, chosen_by_default
 from agentd.settings import Settings
+from agentd.store.backup import Backups
 from agentd.store.errors import StoreError
 from agentd.store.sqlite import SqliteStore
 from agentd.supervisor import Supervisor
@@ -157,6 +159,7 @@ class App:
         server = ServerActor(shared)
         reception = Reception(shared, directory, server, auth, store.opening.log_id)
         http = HttpApp(ready=lambda: _reasons(reception), render=lambda: scrape.render(), auth=auth, clock=clock)
+        http.add(backup_route(http, Backups(state_dir / DATABASE, clock)))
         edge = EdgeServer(
             settings.server.host, settings.server.port, Gateway(reception), http, clock, supervisor,
             _edge_limits(settings), _tls(settings),
@@ -350,6 +353,9 @@ def _notices(store: SqliteStore, by_default: bool) -> list[Notice]:
             f"{opening.recovered_sessions} sessions with {opening.recovered_facts} facts were saved"
         )
         notices.append(Notice(code="quarantined", message=text))
+    if opening.restored is not None:
+        text = "; ".join(("this database was restored from a backup; clients read their history anew", *opening.notes))
+        notices.append(Notice(code="restored", message=text))
     return notices
 
 

@@ -55,6 +55,10 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
         "doctor", "agentd.cli.doctor:doctor", "Look for what is wrong, change nothing, name a remedy for each finding.",
         "agentd doctor\nagentd doctor --json",
     ),
+    (
+        "backup", "agentd.cli.backup:backup", "Copy the database of the running server.",
+        "agentd backup\nagentd backup /mnt/backups/agentd.db\nagentd backup --json",
+    ),
     ("token", "agentd.cli.token:app", "Give out, list and revoke tokens of this state directory.", ""),
 )  # fmt: skip
 """Name, where it is, what it does, examples (an App brings its own)."""

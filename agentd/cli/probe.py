@@ -21,15 +21,24 @@ class Answer(msgspec.Struct, frozen=True):
 
 def get(server: Server, path: str) -> Answer:
     """Ask for `path`; every failure is an answer."""
+    return _asked(server, "GET", path, TIMEOUT_S)
+
+
+def post(server: Server, path: str, timeout_s: float) -> Answer:
+    """Have `path` done, which may take `timeout_s`; every failure is an answer."""
+    return _asked(server, "POST", path, timeout_s)
+
+
+def _asked(server: Server, method: str, path: str, timeout_s: float) -> Answer:
     parts = urlsplit(server.url)
     host = parts.hostname or ""
     connection = (
-        http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=ssl.create_default_context())
+        http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=ssl.create_default_context())
         if parts.scheme == "https"
-        else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+        else http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
     )
     try:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {server.token}"})
+        connection.request(method, path, headers={"Authorization": f"Bearer {server.token}"})
         response = connection.getresponse()
         return Answer(response.status, response.read(BODY_BYTES_MAX).decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:

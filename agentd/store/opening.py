@@ -2,6 +2,7 @@
 
     nothing there     make it
     sound             bring it up to date
+    a backup          put aside a log that was left beside it, give it a log id of its own (backup.py)
     damaged           build a new one from what can be read, move the old aside, take the new (quarantine.py)
     newer, foreign, unreadable place    refuse, with a remedy
 
@@ -14,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from agentd.clock import Clock
-from agentd.store import check, quarantine, schema
+from agentd.store import backup, check, quarantine, schema
 from agentd.store.check import Damaged
 from agentd.store.errors import StoreError, failure_of, is_damage
 from agentd.store.store import Opening
@@ -49,6 +50,8 @@ def mark_damaged(path: Path) -> None:
 
 def _prepare(path: Path, clock: Clock) -> Opening:
     quarantine.finish_interrupted(path)
+    mark = backup.mark_of(path)
+    aside = backup.put_foreign_log_aside(path, clock) if mark is not None else None
     if path.exists():
         try:
             _require_sound(path)
@@ -59,7 +62,11 @@ def _prepare(path: Path, clock: Clock) -> Opening:
                 raise
             quarantine.replace(path, clock, str(error))
     quarantine.mark_of(path).unlink(missing_ok=True)
-    return _open(path, clock)
+    if mark is None or backup.mark_of(path) is None:  # a damaged backup was replaced, with an id of its own
+        return _open(path, clock)
+    backup.take_mark_away(path, clock.new_id("log"))
+    notes = () if aside is None else (f"a write-ahead log of another database lay beside the backup; it is in {aside}",)
+    return msgspec.structs.replace(_open(path, clock), restored=mark.log, notes=notes)
 
 
 def _require_sound(path: Path) -> None:

@@ -78,6 +78,17 @@ def finish_interrupted(path: Path) -> None:
     _sync(path.parent)
 
 
+def put_aside(path: Path, files: list[Path], now_ms: int) -> Path:
+    """Move `files`, found beside the database `path` and not its own, to a folder of their own; the folder."""
+    folder = _folder(path, now_ms)
+    folder.mkdir(parents=True, mode=0o700)
+    for file in files:
+        file.rename(folder / file.name)
+    _sync(folder)
+    _sync(path.parent)
+    return folder
+
+
 def _read(path: Path, into: sqlite3.Connection) -> Kept:
     """Read through SQLite, and when that leaves something out, straight from the pages; the one that yields more."""
     kept = _read_tables(path, into)

@@ -180,6 +180,7 @@ class Opening(msgspec.Struct, frozen=True):
     recovered_sessions: int = 0
     recovered_facts: int = 0
     notes: tuple[str, ...] = ()  # one sentence each: session, first seq that could not be read
+    restored: str | None = None  # the file was a backup of the log with this id; it has another one now
 
 
 class Store(Protocol):

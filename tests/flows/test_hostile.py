@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from agentd.clock import SystemClock
 from agentd.edge.tokens import Tokens
-from tests.flows.test_story import Child, Frame, facts, of_type, until
+from tests.child import Child, Frame, facts, of_type, until
 
 BAD: list[tuple[str | bytes, str]] = [
     ("", "invalid_frame"),

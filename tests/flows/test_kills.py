@@ -9,7 +9,7 @@ from pathlib import Path
 
 from websockets.exceptions import WebSocketException
 
-from tests.flows.test_story import Child, Frame, facts, of_type, until
+from tests.child import Child, Frame, facts, of_type, until
 
 KILLS = int(os.environ.get("AGENTD_KILLS", "50"))
 SESSIONS = 6

@@ -2,74 +2,14 @@
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
-
-START_S = 20.0
-ANSWER_S = 20.0
-Frame = dict[str, Any]
-
-
-class Child:
-    """`agentd serve` as a child process on a free port."""
-
-    def __init__(self, state: Path, *env: str) -> None:
-        self.state = state
-        self.env = {**os.environ, **dict(pair.split("=", 1) for pair in env)}
-        self.process: subprocess.Popen[str] | None = None
-        self.url = ""
-
-    async def start(self) -> None:
-        async with asyncio.timeout(START_S):
-            line = await asyncio.to_thread(self._spawn)
-        self.url = line.split()[-1].replace("http", "ws")
-
-    def _spawn(self) -> str:
-        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", str(self.state)]
-        self.process = subprocess.Popen(
-            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def end(self, number: signal.Signals) -> int:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        self.process.send_signal(number)
-        code = self.process.wait(12)
-        self.process.stdout.close()
-        return code
-
-    def connect(self, session: str, after: int | None = None) -> connect:
-        token = (self.state / "token").read_text().strip()
-        cursor = "" if after is None else f"&after={after}"
-        address = f"{self.url}/v1/agents/default/stream?session={session}{cursor}"
-        return connect(address, additional_headers={"Authorization": f"Bearer {token}"})
-
-
-async def until(socket: ClientConnection, wanted: Callable[[Frame], bool]) -> list[Frame]:
-    """Frames up to the first that is wanted."""
-    frames: list[Frame] = []
-    async with asyncio.timeout(ANSWER_S):
-        while True:
-            frames.append(json.loads(await socket.recv()))
-            if wanted(frames[-1]):
-                return frames
-
-
-def of_type(kind: str) -> Callable[[Frame], bool]:
-    return lambda frame: bool(frame["type"] == kind)
-
-
-def facts(frames: list[Frame]) -> list[Frame]:
-    return [frame for frame in frames if "seq" in frame and frame["type"] not in ("session.ack", "stream.lagged")]
+from tests.child import Child as Child
+from tests.child import Frame as Frame
+from tests.child import facts as facts
+from tests.child import of_type as of_type
+from tests.child import until as until
 
 
 async def test_a_goal_survives_a_kill_and_nothing_is_lost_doubled_or_reordered(tmp_path: Path) -> None:

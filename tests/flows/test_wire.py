@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.flows.test_story import Child, Frame, facts, of_type, until
+from tests.child import Child, Frame, facts, of_type, until
 
 
 @pytest.fixture
