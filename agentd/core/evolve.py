@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agentd.core import graph
+from agentd.core import graph, window
 from agentd.core.intents import goal_of
 from agentd.core.lifecycle import IllegalMove, run_moved
 from agentd.core.state import Attempt, Input, Run, Session
@@ -49,7 +49,10 @@ def _run_of(state: Session, fact: f.Fact) -> Run:
 
 
 def _created(state: Session, fact: f.SessionCreated) -> Session:
-    return replace(state, agent=fact.agent, owner=fact.owner, created=fact.ts)
+    state = replace(state, agent=fact.agent, owner=fact.owner, created=fact.ts)
+    if fact.branched_from is None:
+        return state
+    return replace(window.jumped(state, fact.branched_from.entry, fact.window, fact.summaries), branched=True)
 
 
 def _mode(state: Session, fact: f.SessionMode) -> Session:
@@ -58,7 +61,7 @@ def _mode(state: Session, fact: f.SessionMode) -> Session:
 
 def _epoch(state: Session, fact: f.SessionEpoch) -> Session:
     runs = {name: _kept_leaf(run, state.leaf) for name, run in state.runs.items()}
-    return replace(state, epoch=fact.epoch, window=(), window_bytes=0, leaf=None, runs=runs)
+    return replace(window.jumped(state, None, (), ()), epoch=fact.epoch, runs=runs)
 
 
 def _kept_leaf(run: Run, leaf: str | None) -> Run:
@@ -67,29 +70,13 @@ def _kept_leaf(run: Run, leaf: str | None) -> Run:
 
 
 def _leaf(state: Session, fact: f.SessionLeaf) -> Session:
-    return replace(state, leaf=fact.leaf, window=fact.window, window_bytes=sum(item.bytes for item in fact.window))
-
-
-def _evicted(state: Session, fact: f.MemoryEvent) -> Session:
-    if fact.event != "evict":
-        return state
-    ids = [item.id for item in state.window]
-    upto = ids.index(fact.range[1]) + 1 if fact.range[1] in ids else 0
-    window = tuple(item for index, item in enumerate(state.window) if index >= upto or item.pinned)
-    return replace(state, window=window, window_bytes=sum(item.bytes for item in window))
-
-
-def _entered(state: Session, parent: str | None, entry: str, role: str, content: str) -> Session:
-    """A new entry stands in the window only where it continues the active path (rulings 21)."""
-    if state.leaf != parent:
-        return state
-    item = f.WindowItem(id=entry, role=role, kind="message", bytes=len(content.encode()))
-    return replace(state, leaf=entry, window=(*state.window, item), window_bytes=state.window_bytes + item.bytes)
+    return window.jumped(state, fact.leaf, fact.window, fact.summaries)
 
 
 def _received(state: Session, fact: f.SessionReceive) -> Session:
     run = _run_of(state, fact)
-    state = _entered(state, run.tip, fact.entry, fact.role, fact.content)
+    size = window.size_of(fact.content, fact.bytes, fact.held)
+    state = window.entered(state, run.tip, fact.entry, fact.role, size)
     return _with(
         state,
         replace(
@@ -112,6 +99,7 @@ def _accepted(state: Session, fact: f.RunAccepted) -> Session:
         kind=fact.kind,
         state="queued",
         content=fact.content,
+        bytes=fact.bytes,
         accepted=fact.ts,
         epoch=fact.epoch,
         principal=fact.by.principal if fact.by else "",
@@ -133,10 +121,10 @@ def _started(state: Session, fact: f.RunStarted) -> Session:
     run = _run_of(state, fact)
     moved = run_moved(run.state, "run.started")
     if fact.window is not None and run.epoch == state.epoch:
-        window = fact.window
-        state = replace(state, window=window, window_bytes=sum(item.bytes for item in window), leaf=fact.parent)
+        state = window.jumped(state, fact.parent, fact.window, fact.summaries)
     if run.epoch == state.epoch:
-        state = _entered(state, fact.parent, fact.entry, "user", run.content)
+        size = window.size_of(run.content, run.bytes, fact.held)
+        state = window.entered(state, fact.parent, fact.entry, "user", size)
     run = replace(run, state=moved, started=fact.ts, tip=fact.entry)
     queue = tuple(name for name in state.queue if name != run.id)
     return _with(replace(state, current=run.id, queue=queue), run)
@@ -147,7 +135,8 @@ def _input(state: Session, fact: f.RunInput) -> Session:
     if fact.entry is None:
         added = Input(number=fact.input, mode=fact.mode, content=fact.content)
         return _with(state, replace(run, inputs=(*run.inputs, added), inputs_seen=max(run.inputs_seen, fact.input)))
-    state = _entered(state, run.tip, fact.entry, "user", fact.content)
+    size = window.size_of(fact.content, fact.bytes, fact.held)
+    state = window.entered(state, run.tip, fact.entry, "user", size)
     left = tuple(item for item in run.inputs if item.number != fact.input)
     return _with(state, replace(run, inputs=left, tip=fact.entry))
 
@@ -160,6 +149,8 @@ def _moved(state: Session, fact: f.RunWaiting | f.RunContinued | f.RunCancelling
 def _ended(state: Session, fact: f.RunEnded) -> Session:
     run = _run_of(state, fact)
     run_moved(run.state, str(fact.__struct_config__.tag))
+    if fact.memory is not None:
+        state = window.related(state, fact.memory, run.tip)
     return replace(
         state,
         runs={name: other for name, other in state.runs.items() if name != run.id},
@@ -224,7 +215,8 @@ _RULES: dict[type, Callable[[Session, Any], Session]] = {
     f.SessionEpoch: _epoch,
     f.SessionLeaf: _leaf,
     f.SessionReceive: _received,
-    f.MemoryEvent: _evicted,
+    f.MemoryEvent: window.told,
+    f.MemoryImported: window.imported,
     f.RunAccepted: _accepted,
     f.RunStarted: _started,
     f.RunInput: _input,

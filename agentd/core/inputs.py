@@ -1,6 +1,7 @@
 """Words for a run that goes on: steer before its next model step, follow_up after its answer (rulings 15)."""
 
 from agentd.core.draft import Draft
+from agentd.core.memory import held
 from agentd.core.state import Input
 from agentd.protocol import facts as f
 
@@ -20,5 +21,5 @@ def _place(draft: Draft, name: str, item: Input) -> None:
     run = draft.run(name)
     draft.emit(
         f.RunInput, run=name, mode=item.mode, content=item.content, input=item.number,
-        entry=f"{name}.i{item.number}", parent=run.tip,
+        entry=f"{name}.i{item.number}", parent=run.tip, held=held(item.content, draft.given.caps),
     )  # fmt: skip

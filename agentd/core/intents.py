@@ -11,6 +11,7 @@ from agentd.protocol.facts import (
     Cause,
     Effect,
     FailPolicy,
+    ImportedItem,
     InputMode,
     Mode,
     Overflow,
@@ -18,6 +19,7 @@ from agentd.protocol.facts import (
     PlanGroup,
     PlanTask,
     RunKind,
+    SummaryItem,
     Usage,
     WindowItem,
 )
@@ -105,6 +107,65 @@ class NewEpoch(Intent, frozen=True):
     request_type: str = "session.new"
 
 
+# ---- working memory -------------------------------------------------------------------------------------------------
+
+
+class LoadMemory(Intent, frozen=True):
+    """Bring an entry back into working memory."""
+
+    id: str
+
+
+class UpdateMemory(Intent, frozen=True):
+    """Other words for an entry that is in working memory, or a pin on it; both may be given."""
+
+    id: str
+    content: str | None = None
+    pinned: bool | None = None
+
+
+class EvictMemory(Intent, frozen=True):
+    id: str
+
+
+class SummarizeMemory(Intent, frozen=True):
+    """Put a summary in the place of entries; without `content` it is an extract of them. `summary` is the new id."""
+
+    ids: tuple[str, ...]
+    summary: str
+    content: str | None = None
+
+
+class ForgetMemory(Intent, frozen=True):
+    """The words of these entries go; `summaries` hold some of them and go too. What is on the disk is the shell's."""
+
+    ids: tuple[str, ...]
+    summaries: tuple[str, ...] = ()
+
+
+class SetLeaf(Intent, frozen=True):
+    leaf: str
+
+
+class BeginBranch(Intent, frozen=True):
+    """A new session goes on from an entry of another one; `window` and `summaries` are what it holds of that path."""
+
+    origin: str
+    leaf: str
+    window: tuple[WindowItem, ...]
+    summaries: tuple[SummaryItem, ...]
+
+
+class Import(Intent, frozen=True):
+    """One part of a snapshot of the older format; an import that was already taken leaves no fact."""
+
+    timestamp_ms: int
+    reason: str
+    items: tuple[ImportedItem, ...]
+    part: int = 1
+    last: bool = True
+
+
 # ---- what parts of agentd report --------------------------------------------------------------------------------
 
 
@@ -166,6 +227,34 @@ class CallEnded(Intent, frozen=True):
     error: Cause | None = None
 
 
+class Compact(Intent, frozen=True):
+    """The memory manager's summary of a range; it counts only while all of the range is still where it was read
+    (rulings 33). `ids` are entries, `replaces` summaries, a `gap` is a range that lost its summary."""
+
+    epoch: int
+    ids: tuple[str, ...]
+    item: SummaryItem
+    content: str
+    replaces: tuple[str, ...] = ()
+    gap: bool = False
+    usage: Usage | None = None
+
+
+class CompactFailed(Intent, frozen=True):
+    """No summary could be made; the range stays as it is."""
+
+    first: str
+    last: str
+    count: int
+    reason: str
+
+
+class Prune(Intent, frozen=True):
+    """Entries beyond the retention of long-term memory."""
+
+    ids: tuple[str, ...]
+
+
 class Warn(Intent, frozen=True):
     code: str
     message: str
@@ -186,6 +275,8 @@ class Wake(Intent, frozen=True):
 
 AnyIntent = (
     StartRun | AddInput | SetMode | Cancel | RetryTask | DecideGate | AnswerQuestion | ClearSaturation | NewEpoch
+    | LoadMemory | UpdateMemory | EvictMemory | SummarizeMemory | ForgetMemory | SetLeaf | BeginBranch | Import
+    | Compact | CompactFailed | Prune
     | PlanProposed | AttemptEnded | CallBegan | CallEnded | Warn | Recovered | Wake
 )  # fmt: skip
 
@@ -232,6 +323,9 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_ms: int = 1000
     used_key: UsedKey | None = None
     paths: Mapping[str, tuple[WindowItem, ...]] = {}
+    path_summaries: Mapping[str, tuple[SummaryItem, ...]] = {}
+    items: Mapping[str, WindowItem] = {}
+    contents: Mapping[str, str] = {}
     ended_runs: frozenset[str] = frozenset()
     identity: str | None = None
     results: Mapping[str, Any] = {}
@@ -269,6 +363,31 @@ class EpochBegun(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class MemoryChanged(msgspec.Struct, frozen=True):
+    """What an act on working memory led to. `kind` is the request's type."""
+
+    kind: str
+    ids: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+    already: bool = False
+    summary: str | None = None
+
+
+class LeafSet(msgspec.Struct, frozen=True):
+    leaf: str | None
+
+
+class Branched(msgspec.Struct, frozen=True):
+    leaf: str
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """`already`: this snapshot was taken before."""
+
+    already: bool
+
+
 class Cancelling(msgspec.Struct, frozen=True):
     """What a cancel met. `attempts` were running; the reply goes out when all of them have ended, or after 5 s."""
 
@@ -276,4 +395,6 @@ class Cancelling(msgspec.Struct, frozen=True):
     attempts: tuple[tuple[str, str, int], ...] = ()
 
 
-Answer = Accepted | Repeated | Done | StateShown | EpochBegun | Cancelling
+Answer = (
+    Accepted | Repeated | Done | StateShown | EpochBegun | Cancelling | MemoryChanged | LeafSet | Branched | Imported
+)  # fmt: skip

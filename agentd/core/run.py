@@ -12,7 +12,9 @@ from agentd.core.draft import Draft
 from agentd.core.graph import policy_of
 from agentd.core.inputs import place_inputs
 from agentd.core.intents import AttemptEnded, PlanProposed
+from agentd.core.memory import held, plan_item
 from agentd.core.state import Run, Task
+from agentd.core.tree import within
 from agentd.protocol import facts as f
 
 NO_PROGRESS = "no_progress"
@@ -51,10 +53,12 @@ def _begin(draft: Draft, run: Run) -> None:
     parent = run.leaf_id if run.leaf_id is not None else draft.state.leaf
     window = None
     if run.leaf_id is not None and run.leaf_id != draft.state.leaf:
-        window = draft.given.paths.get(run.leaf_id, ())
+        window = within(draft.given.paths.get(run.leaf_id, ()), draft.given.caps)
     draft.emit(
-        f.RunStarted, run=run.id, entry=f"{run.id}.u", parent=parent, identity=draft.given.identity, window=window
-    )
+        f.RunStarted, run=run.id, entry=f"{run.id}.u", parent=parent, identity=draft.given.identity, window=window,
+        summaries=draft.given.path_summaries.get(run.leaf_id or "", ()) if window is not None else (),
+        held=held(run.content, draft.given.caps),
+    )  # fmt: skip
 
 
 def _think(draft: Draft, run: Run, active: bool, phase: str, status: str, message: str) -> bool:
@@ -150,10 +154,11 @@ def answer_ended(draft: Draft, run: Run, intent: AttemptEnded) -> None:
 
 
 def _receive(draft: Draft, run: Run, intent: AttemptEnded, content: object, finish_reason: str) -> None:
-    usage = intent.usage or f.Usage()
+    usage, words = intent.usage or f.Usage(), str(content)
     draft.emit(
-        f.SessionReceive, run=run.id, role="assistant", content=str(content), entry=f"{run.id}.a{run.answers + 1}",
+        f.SessionReceive, run=run.id, role="assistant", content=words, entry=f"{run.id}.a{run.answers + 1}",
         parent=run.tip, message=intent.message_id, usage=usage, finish_reason=finish_reason, model=usage.model,
+        held=held(words, draft.given.caps),
     )  # fmt: skip
 
 
@@ -166,7 +171,6 @@ def _complete(draft: Draft, name: str) -> None:
         return
     draft.emit(f.AgentProgress, run=name, phase="execution", status="complete", message="answered")
     draft.emit(f.RunCompleted, run=name, **_end(draft, name, None))
-    _evict(draft)
 
 
 def _failed_cause(run: Run, task: Task) -> f.Cause:
@@ -180,13 +184,11 @@ def _failed_cause(run: Run, task: Task) -> f.Cause:
 def end_failed(draft: Draft, name: str, cause: f.Cause) -> None:
     draft.emit(f.AgentProgress, run=name, phase="execution", status="failed", message=cause.message)
     draft.emit(f.RunFailed, run=name, **_end(draft, name, cause))
-    _evict(draft)
 
 
 def end_cancelled(draft: Draft, name: str, code: str = "cancelled") -> bool:
     cause = f.Cause(code=code, message="cancelled by request" if code == "cancelled" else code)
     draft.emit(f.RunCancelled, run=name, **_end(draft, name, cause))
-    _evict(draft)
     return True
 
 
@@ -214,23 +216,5 @@ def _end(draft: Draft, name: str, cause: f.Cause | None) -> dict[str, Any]:
         "duration_ms": draft.now - (run.started if run.started is not None else run.accepted),
         "counts": counts(run),
         "unplaced": tuple(item.content for item in run.inputs),
+        "memory": plan_item(draft, run),
     }
-
-
-def _evict(draft: Draft) -> None:
-    """Working memory over its high mark gives back its oldest unpinned entries down to the low mark."""
-    state, caps = draft.state, draft.given.caps
-    if len(state.window) <= caps.ram_entries and state.window_bytes <= caps.ram_bytes:
-        return
-    entries, size, gone = len(state.window), state.window_bytes, []
-    for item in state.window[:-2]:
-        if entries <= caps.ram_entries * caps.low_water and size <= caps.ram_bytes * caps.low_water:
-            break
-        if not item.pinned:
-            gone.append(item.id)
-            entries, size = entries - 1, size - item.bytes
-    if gone:
-        draft.emit(
-            f.MemoryEvent, event="evict", count=len(gone), bytes_before=state.window_bytes, bytes_after=size,
-            range=(gone[0], gone[-1]), recall={"type": "session.history", "leaf_id": gone[-1], "limit": len(gone)},
-        )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agentd.core import recovery, run, schedule, tasks
+from agentd.core import memory, recovery, run, schedule, tasks, tree
 from agentd.core.admission import session_figures
 from agentd.core.draft import Decision, Draft
 from agentd.core.graph import startable
@@ -20,23 +20,34 @@ from agentd.core.intents import (
     AnswerQuestion,
     AnyIntent,
     AttemptEnded,
+    BeginBranch,
     CallBegan,
     CallEnded,
     Cancel,
     Cancelling,
     ClearSaturation,
+    Compact,
+    CompactFailed,
     DecideGate,
     Done,
     EpochBegun,
+    EvictMemory,
+    ForgetMemory,
     Given,
+    Import,
+    LoadMemory,
     NewEpoch,
     PlanProposed,
+    Prune,
     Recovered,
     Repeated,
     RetryTask,
+    SetLeaf,
     SetMode,
     StartRun,
     StateShown,
+    SummarizeMemory,
+    UpdateMemory,
     Wake,
     Warn,
 )
@@ -58,6 +69,8 @@ def decide(state: Session, intent: AnyIntent, given: Given) -> Decision:
     if intent.scrubbed and draft.facts:
         _tell_scrubbed(draft, intent.scrubbed)
     run.advance(draft)
+    if draft.facts:
+        memory.keep_within(draft)
     return draft.close(answer)
 
 
@@ -301,6 +314,17 @@ _RULES: dict[type, Callable[[Draft, Any], Answer | None]] = {
     AnswerQuestion: tasks.answer,
     ClearSaturation: _clear,
     NewEpoch: _epoch,
+    LoadMemory: memory.load,
+    UpdateMemory: memory.update,
+    EvictMemory: memory.evict,
+    SummarizeMemory: memory.summarize,
+    ForgetMemory: memory.forget,
+    Compact: memory.compact,
+    CompactFailed: memory.compact_failed,
+    Prune: memory.prune,
+    SetLeaf: tree.set_leaf,
+    BeginBranch: tree.begin_branch,
+    Import: tree.import_snapshot,
     PlanProposed: run.plan_proposed,
     AttemptEnded: tasks.attempt_ended,
     CallBegan: tasks.call_began,

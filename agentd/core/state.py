@@ -20,6 +20,7 @@ from agentd.protocol.facts import (
     PlanTask,
     RunKind,
     RunState,
+    SummaryItem,
     TaskStatus,
     Usage,
     WindowItem,
@@ -86,6 +87,14 @@ class Input(Value, frozen=True):
     content: str
 
 
+class Gap(Value, frozen=True):
+    """A range of the path whose summary went, because something in it was forgotten; it is to be made anew."""
+
+    first: str
+    last: str
+    entries: int
+
+
 class Run(Value, frozen=True):
     """An unfinished run. `tip` is its newest entry; `phase` says which of the three parts of its work it is in."""
 
@@ -94,6 +103,7 @@ class Run(Value, frozen=True):
     state: RunState
     content: str
     accepted: int
+    bytes: int | None = None
     epoch: int = 0
     run_seq: int = 1
     principal: str = ""
@@ -153,7 +163,8 @@ class Run(Value, frozen=True):
 
 
 class Session(Value, frozen=True):
-    """`seq` 0: nothing is stored yet. `runs` in the order they will be taken; `current` is in progress."""
+    """`seq` 0: nothing is stored yet. `runs` in the order they will be taken; `current` is in progress. Working memory
+    is `window` with `summaries` before it; `tombstones` are the newest of those evicted that no summary has yet."""
 
     key: str
     agent: str
@@ -166,6 +177,11 @@ class Session(Value, frozen=True):
     leaf: str | None = None
     window: tuple[WindowItem, ...] = ()
     window_bytes: int = 0
+    summaries: tuple[SummaryItem, ...] = ()
+    tombstones: tuple[WindowItem, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    imported: tuple[int, ...] = ()
+    branched: bool = False
     runs: dict[str, Run] = {}
     current: str | None = None
     queue: tuple[str, ...] = ()

@@ -124,7 +124,77 @@ class SessionContext(Request, frozen=True, tag="session.context"):
     leaf_id: Id | None = None
 
 
+class SessionTree(Request, frozen=True, tag="session.tree"):
+    """All branches, newest entries first; `before`: the last id of the page before."""
+
+    limit: Annotated[int, Meta(ge=1, le=500)] = 200
+    before: Id | None = None
+
+
+class SessionSetLeaf(Request, frozen=True, tag="session.set_leaf"):
+    leaf_id: Id
+
+
+class SessionBranch(Request, frozen=True, tag="session.branch"):
+    """`session` stays the envelope's target: the one that the branch leaves (rulings 40)."""
+
+    leaf_id: Id
+    new_session: SessionKey
+
+
+class MemoryRecall(Request, frozen=True, tag="memory.recall"):
+    """What working memory holds, with `include_archived` what it does not hold too; uncut with `include_full`."""
+
+    limit: Annotated[int, Meta(ge=1, le=128)] = 25
+    include_archived: bool = False
+    include_full: bool = False
+
+
+class MemoryQuery(Request, frozen=True, tag="memory.query"):
+    """Over working and long-term memory of the whole session; ranked when there is a topic, else newest first."""
+
+    topic: Annotated[str, Meta(max_length=4096)] | None = None
+    memory_ids: Annotated[tuple[Id, ...], Meta(max_length=128)] | None = None
+    kind: Literal["entry", "summary", "plan", "note", "all"] = "all"
+    since: Annotated[int, Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    until: Annotated[int, Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    epoch: Annotated[int, Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=128)] = 25
+    offset: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    include_full: bool = False
+
+
+class MemoryLoad(Request, frozen=True, tag="memory.load"):
+    memory_id: Id
+
+
+class MemoryUpdate(Request, frozen=True, tag="memory.update"):
+    memory_id: Id
+    content: str | None = None
+    pinned: bool | None = None
+
+
+class MemoryEvict(Request, frozen=True, tag="memory.evict"):
+    memory_id: Id
+
+
+class MemorySummarize(Request, frozen=True, tag="memory.summarize"):
+    """One entry, or several that follow each other; without `content` the summary is an extract."""
+
+    memory_id: Id | None = None
+    memory_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=64)] | None = None
+    content: str | None = None
+
+
+class MemoryForget(Request, frozen=True, tag="memory.forget"):
+    memory_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=64)]
+
+
+AnyMemoryCommand = MemoryLoad | MemoryUpdate | MemoryEvict | MemorySummarize | MemoryForget
+
 AnyCommand = (
     Connect | Ping | ChatSend | SessionSend | AgentControl | AgentHeartbeat | SessionNew | SessionReset
     | SessionResume | SessionHistory | SessionList | EventsRead | TraceGet | IdentityGet | SessionContext
+    | SessionTree | SessionSetLeaf | SessionBranch | MemoryRecall | MemoryQuery
+    | MemoryLoad | MemoryUpdate | MemoryEvict | MemorySummarize | MemoryForget
 )  # fmt: skip

@@ -91,13 +91,46 @@ class Backpressure(Part, frozen=True):
 
 
 class WindowItem(Part, frozen=True):
-    """An entry of the active path as the state holds it: never its content (rulings 1). `bytes` of UTF-8."""
+    """An entry of the active path as the state holds it: never its content (rulings 1). `bytes` of UTF-8 are those
+    held in memory; `loaded`: it was brought back and stands before what the path has there by itself."""
 
     id: str
     role: str
     kind: str
     bytes: int
     pinned: bool = False
+    loaded: bool = False
+
+
+class SummaryItem(Part, frozen=True):
+    """A summary in working memory, and the range of the path that it stands for (both ends included). `origin` is the
+    lowest trust of its parts: user, then agent, then tool."""
+
+    id: str
+    first: str
+    last: str
+    entries: int
+    bytes: int
+    origin: str
+
+
+class BranchedFrom(Part, frozen=True):
+    """Where a session's history comes from: all up to `entry`, which is shared, not copied."""
+
+    session: str
+    entry: str
+
+
+class ImportedItem(Part, frozen=True):
+    """An entry or a summary of the older format. `related_to`: the entry that a summary is of."""
+
+    id: str
+    kind: Literal["message", "summary"]
+    role: str
+    content: str
+    ts: int
+    parent: str | None = None
+    related_to: str | None = None
 
 
 class Retry(Part, frozen=True):
@@ -194,8 +227,13 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
 
 class SessionCreated(Fact, frozen=True, tag="session.created"):
+    """A branch comes with what its working memory holds of the shared path."""
+
     agent: str
     owner: str
+    branched_from: BranchedFrom | None = None
+    window: tuple[WindowItem, ...] = ()
+    summaries: tuple[SummaryItem, ...] = ()
 
 
 class SessionMode(Fact, frozen=True, tag="session.mode"):
@@ -214,10 +252,12 @@ class SessionEpoch(Fact, frozen=True, tag="session.epoch"):
 class SessionLeaf(Fact, frozen=True, tag="session.leaf"):
     leaf: str | None
     window: tuple[WindowItem, ...] = ()
+    summaries: tuple[SummaryItem, ...] = ()
 
 
 class SessionReceive(Fact, frozen=True, tag="session.receive"):
-    """The agent's words; `message` names the stream of deltas that they are the end of."""
+    """The agent's words; `message` names the stream of deltas that they are the end of. `held`: bytes of them that
+    working memory keeps, when that is not all. `bytes`: their size, kept when they were `forgotten`."""
 
     role: str
     content: str
@@ -227,17 +267,49 @@ class SessionReceive(Fact, frozen=True, tag="session.receive"):
     usage: Usage
     finish_reason: str
     model: str | None
+    held: int | None = None
+    bytes: int | None = None
+    forgotten: bool = False
 
 
 class MemoryEvent(Fact, frozen=True, tag="memory.event"):
-    """Working memory changed; `range` is first and last entry id, `recall` the frame that brings them back."""
+    """Working memory changed; `range` is first and last entry id, `recall` the frame that brings them back.
 
-    event: Literal["summarize", "evict", "load", "update", "pin", "forget", "failed"]
+    `ids` are the entries that it is about. A summary is `item` with its text in `summary`; `replaces` are the summaries
+    that it takes the place of. `window` is all of working memory after a load. An update gives `content` or `pinned`
+    (both for the one of `ids`), `held` and `bytes` as in session.receive. `gaps` are ranges that lost their summary."""
+
+    event: Literal["summarize", "evict", "load", "update", "pin", "forget", "failed", "prune"]
     count: int
     bytes_before: int
     bytes_after: int
     range: tuple[str, str]
     recall: dict[str, Any]
+    ids: tuple[str, ...] = ()
+    item: SummaryItem | None = None
+    summary: str | None = None
+    replaces: tuple[str, ...] = ()
+    window: tuple[WindowItem, ...] | None = None
+    content: str | None = None
+    pinned: bool | None = None
+    held: int | None = None
+    bytes: int | None = None
+    usage: Usage | None = None
+    reason: str | None = None
+    forgotten: bool = False
+
+
+class MemoryImported(Fact, frozen=True, tag="memory.imported"):
+    """Entries of the older JSON format, once per (session, `timestamp_ms`). `leaf` and `window` when the session had no
+    words of its own, so that it goes on from them. `part` counts from 1; the one with `last` ends the import."""
+
+    timestamp_ms: int
+    reason: str
+    items: tuple[ImportedItem, ...]
+    part: int = 1
+    last: bool = True
+    leaf: str | None = None
+    window: tuple[WindowItem, ...] = ()
 
 
 class Warned(Fact, frozen=True, tag="warning"):
@@ -265,6 +337,8 @@ class RunAccepted(Fact, frozen=True, tag="run.accepted"):
     overflow: Overflow = "defer"
     epoch: int = 0
     front: bool = False
+    bytes: int | None = None
+    forgotten: bool = False
 
 
 class RunStarted(Fact, frozen=True, tag="run.started"):
@@ -274,6 +348,8 @@ class RunStarted(Fact, frozen=True, tag="run.started"):
     parent: str | None
     identity: str | None = None
     window: tuple[WindowItem, ...] | None = None
+    summaries: tuple[SummaryItem, ...] = ()
+    held: int | None = None
 
 
 class RunInput(Fact, frozen=True, tag="run.input"):
@@ -284,6 +360,9 @@ class RunInput(Fact, frozen=True, tag="run.input"):
     input: int
     entry: str | None = None
     parent: str | None = None
+    held: int | None = None
+    bytes: int | None = None
+    forgotten: bool = False
 
 
 class RunWaiting(Fact, frozen=True, tag="run.waiting"):
@@ -301,13 +380,15 @@ class RunCancelling(Fact, frozen=True, tag="run.cancelling"):
 
 
 class RunEnded(Fact, frozen=True):
-    """What the three ends have in common. `unplaced`: inputs that no model step took any more."""
+    """What the three ends have in common. `unplaced`: inputs that no model step took any more. `memory`: what working
+    memory keeps of the plan, outside the tree, related to the run's newest entry (rulings 34)."""
 
     cause: Cause | None
     usage: Usage
     duration_ms: int
     counts: Counts
     unplaced: tuple[str, ...] = ()
+    memory: WindowItem | None = None
 
 
 class RunCompleted(RunEnded, frozen=True, tag="run.completed"):
@@ -333,6 +414,7 @@ class AgentPlan(Fact, frozen=True, tag="agent.plan"):
     gates: tuple[PlanGate, ...]
     groups: tuple[PlanGroup, ...] = ()
     fail_policy: FailPolicy = "stop_all"
+    forgotten: bool = False
 
 
 class AgentProgress(Fact, frozen=True, tag="agent.progress"):
@@ -439,7 +521,7 @@ class TokenRevoked(Fact, frozen=True, tag="token.revoked"):
 
 
 AnyFact = (
-    SessionCreated | SessionMode | SessionEpoch | SessionLeaf | SessionReceive | MemoryEvent | Warned
+    SessionCreated | SessionMode | SessionEpoch | SessionLeaf | SessionReceive | MemoryEvent | MemoryImported | Warned
     | RunAccepted | RunStarted | RunInput | RunWaiting | RunContinued | RunCancelling
     | RunCompleted | RunFailed | RunCancelled
     | AgentPlan | AgentProgress | AgentStatus | GateDecided | ToolCalled | ToolResult | ToolFailed

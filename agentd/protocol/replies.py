@@ -204,9 +204,109 @@ class ContextReply(Reply, frozen=True, tag="session.context"):
     cut: tuple[str, ...]
 
 
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """`parent` is an entry's id or null; `snippet` its first characters."""
+
+    id: str
+    parent: str | None
+    role: str
+    snippet: str
+    run: str | None
+    ts: int
+
+
+class TreeReply(Reply, frozen=True, tag="session.tree"):
+    """Newest first; `next` is the `before` of the next page."""
+
+    leaf: str | None
+    nodes: tuple[TreeNode, ...]
+    next: str | None = None
+
+
+class LeafReply(Reply, frozen=True, tag="session.leaf"):
+    leaf: str | None
+
+
+class BranchedReply(Reply, frozen=True, tag="session.branched"):
+    new_session: str
+    leaf: str
+
+
+class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Something remembered. `source`: in working memory (ram) or only in long-term memory (ltm). `content` is cut to
+    500 characters (`truncated`) unless all of it was asked for. `range`: first and last entry of a summary."""
+
+    id: str
+    kind: Literal["entry", "summary", "plan", "note"]
+    source: Literal["ram", "ltm"]
+    role: str
+    content: str
+    epoch: int
+    ts: int
+    origin: str
+    on_path: bool
+    related_to: str | None = None
+    range: tuple[str, str] | None = None
+    score: float | None = None
+    pinned: bool = False
+    truncated: bool = False
+    forgotten: bool = False
+
+
+class MemoryRecallReply(Reply, frozen=True, tag="memory.recall"):
+    """In the order of the conversation, summaries first."""
+
+    items: tuple[MemoryItem, ...]
+
+
+class MemoryQueryReply(Reply, frozen=True, tag="memory.query"):
+    """Best first. `next` is the `offset` of the next page."""
+
+    items: tuple[MemoryItem, ...]
+    next: int | None = None
+
+
+class MemoryDone(Reply, frozen=True):
+    """Bytes of working memory around the change; `already`: it was so before."""
+
+    memory_ids: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+    already: bool | None = None
+
+
+class MemoryLoadDone(MemoryDone, frozen=True, tag="memory.load"):
+    pass
+
+
+class MemoryUpdateDone(MemoryDone, frozen=True, tag="memory.update"):
+    pass
+
+
+class MemoryEvictDone(MemoryDone, frozen=True, tag="memory.evict"):
+    pass
+
+
+class MemorySummarizeDone(MemoryDone, frozen=True, tag="memory.summarize"):
+    """`summary` is the new item's id."""
+
+    summary: str | None = None
+
+
+class MemoryForgetDone(MemoryDone, frozen=True, tag="memory.forget"):
+    """The words are gone from facts, entries, index and snapshots; `purged`: from the files' free pages and the
+    write-ahead log too. `facts`: how many facts lost words, `sessions`: which sessions held them."""
+
+    purged: bool = False
+    facts: int = 0
+    sessions: tuple[str, ...] = ()
+
+
 AnyReply = (
     SessionAck | Pong | RunResult | ControlDone | SessionNewDone | SessionResetDone | SessionResumed
     | HistoryReply | SessionListReply | EventsPage | TracePage | TraceEnd | IdentityReport | ContextReply
+    | TreeReply | LeafReply | BranchedReply | MemoryRecallReply | MemoryQueryReply
+    | MemoryLoadDone | MemoryUpdateDone | MemoryEvictDone | MemorySummarizeDone | MemoryForgetDone
 )  # fmt: skip
 """RunAcceptedAgain stands apart: its tag is the fact's, told from it by the missing `seq`."""
 
