@@ -4,12 +4,12 @@ What belongs together is read in one transaction, so that it is of one moment. B
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from agentd.protocol.errors import StorageUnavailable
-from agentd.store.store import EntryRow, Key, Loaded, Page, RunRow, SessionInfo, SessionRow, SnapshotRow
+from agentd.store.store import EntryRow, Key, Loaded, Page, RunRow, SessionInfo, SessionRow, SnapshotRow, StepPage
 
 PAGE_ROWS_MAX = 1_000
 LIST_MAX = 1_000
@@ -34,6 +34,12 @@ READ_RUN = (
     "SELECT run_seq, body FROM events WHERE run = (SELECT id FROM runs WHERE run = ?) AND run_seq > ?"
     " ORDER BY run_seq LIMIT ?"
 )
+READ_STEPS = (
+    "SELECT seq, step, body FROM events WHERE session = (SELECT id FROM sessions WHERE key = ?) AND seq > ?"
+    " ORDER BY seq LIMIT ?"
+)
+_OF_RUN = "SELECT seq FROM events WHERE run = r.id ORDER BY run_seq"
+RUN_SPAN = f"SELECT ({_OF_RUN} LIMIT 1), ({_OF_RUN} DESC LIMIT 1) FROM runs r WHERE r.run = ?"
 SESSION = f"SELECT {_SESSION_COLUMNS}, {_FIRST}, {_LAST}, {_KEPT} FROM sessions s WHERE key = ?"
 SESSIONS = f"SELECT {_SESSION_COLUMNS}, {_FIRST}, {_LAST}, {_KEPT} FROM sessions s WHERE key > ? ORDER BY key LIMIT ?"
 SESSIONS_OF = (
@@ -41,6 +47,10 @@ SESSIONS_OF = (
     " ORDER BY key LIMIT ?"
 )
 UNFINISHED = "SELECT key FROM sessions WHERE unfinished > 0 ORDER BY key"
+SNAPSHOT_FROM = (
+    "SELECT seq, version, ts, body FROM snapshots WHERE session = (SELECT id FROM sessions WHERE key = ?) AND seq >= ?"
+    " ORDER BY seq LIMIT 1"
+)
 SNAPSHOT = (
     "SELECT seq, version, ts, body FROM snapshots WHERE session = (SELECT id FROM sessions WHERE key = ?)"
     " ORDER BY seq DESC LIMIT 1"
@@ -74,11 +84,34 @@ def page(connection: sqlite3.Connection, sql: str, key: str, after: int, limit: 
         bodies.append(body)
     if not numbers:
         return Page(after + 1, ())
-    if numbers[-1] - numbers[0] != len(numbers) - 1:
-        raise StorageUnavailable(
-            f"facts of {key!r} are missing after {numbers[0]}", hint="run `agentd doctor`", retryable=False
-        )
+    _check_gaps(key, numbers)
     return Page(numbers[0], tuple(bodies))
+
+
+def page_of_steps(connection: sqlite3.Connection, key: str, after: int, limit: int, limit_bytes: int) -> StepPage:
+    """A page of READ_STEPS; empty with `first` = after + 1 at the end."""
+    rows: list[tuple[int, int, bytes]] = []
+    size = 0
+    for row in connection.execute(READ_STEPS, (key, after, limit)):
+        size += len(row[2])
+        if rows and size > limit_bytes:
+            break
+        rows.append(row)
+    if not rows:
+        return StepPage(after + 1, (), ())
+    numbers, steps, bodies = zip(*rows, strict=True)
+    _check_gaps(key, numbers)
+    return StepPage(numbers[0], steps, bodies)
+
+
+def run_span(connection: sqlite3.Connection, name: str) -> tuple[int, int] | None:
+    row = connection.execute(RUN_SPAN, (name,)).fetchone()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def snapshot_from(connection: sqlite3.Connection, key: str, seq: int) -> SnapshotRow | None:
+    row = connection.execute(SNAPSHOT_FROM, (key, seq)).fetchone()
+    return None if row is None else SnapshotRow(key, *row)
 
 
 def load(connection: sqlite3.Connection, key: str) -> Loaded | None:
@@ -159,6 +192,13 @@ def one_moment(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         connection.execute("ROLLBACK")
+
+
+def _check_gaps(key: str, numbers: Sequence[int]) -> None:
+    if numbers[-1] - numbers[0] != len(numbers) - 1:
+        raise StorageUnavailable(
+            f"facts of {key!r} are missing after {numbers[0]}", hint="run `agentd doctor`", retryable=False
+        )
 
 
 def _info(row: tuple[Any, ...]) -> SessionInfo:

@@ -34,6 +34,8 @@ from agentd.store.store import (
     Page,
     RunRow,
     SessionInfo,
+    SnapshotRow,
+    StepPage,
 )
 from agentd.store.writing import BatchWriter, positions, prune_keys
 from agentd.supervisor import Supervisor
@@ -96,6 +98,18 @@ class SqliteStore:
 
     async def read_run(self, run: str, after: int = 0, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
         return await self._page(reading.READ_RUN, run, after, limit, limit_bytes)
+
+    async def read_steps(self, session: str, after: int, limit: int = 500, limit_bytes: int = 1 << 20) -> StepPage:
+        limit = max(1, min(limit, reading.PAGE_ROWS_MAX))
+        return await self._read(
+            partial(reading.page_of_steps, key=session, after=after, limit=limit, limit_bytes=limit_bytes)
+        )
+
+    async def run_span(self, run: str) -> tuple[int, int] | None:
+        return await self._read(partial(reading.run_span, name=run))
+
+    async def snapshot(self, session: str, seq: int) -> SnapshotRow | None:
+        return await self._read(partial(reading.snapshot_from, key=session, seq=seq))
 
     async def sessions(
         self, *, owner: str | None = None, limit: int = 100, cursor: str | None = None

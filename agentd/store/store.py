@@ -112,6 +112,14 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     bodies: tuple[bytes, ...]
 
 
+class StepPage(msgspec.Struct, frozen=True, gc=False):
+    """As `Page`, with the step that made each fact: `steps[i]` is the first seq of the step of `bodies[i]`."""
+
+    first: int
+    steps: tuple[int, ...]
+    bodies: tuple[bytes, ...]
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """What a session's state is rebuilt from: evolve over `bodies` (seq > snapshot.seq, ascending) since `snapshot`."""
 
@@ -209,6 +217,18 @@ class Store(Protocol):
 
     async def read_run(self, run: str, after: int = 0, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
         """Facts of one run with run_seq > `after`; `first` is a run_seq."""
+        ...
+
+    async def read_steps(self, session: str, after: int, limit: int = 500, limit_bytes: int = 1 << 20) -> StepPage:
+        """As `read`, with the step of each fact: for exports."""
+        ...
+
+    async def run_span(self, run: str) -> tuple[int, int] | None:
+        """The seqs of the first and the last fact of a run that are kept; None when none is."""
+        ...
+
+    async def snapshot(self, session: str, seq: int) -> SnapshotRow | None:
+        """The oldest kept snapshot at or after `seq`."""
         ...
 
     async def sessions(

@@ -25,6 +25,7 @@ from agentd.store.store import (
     SessionInfo,
     SessionRow,
     SnapshotRow,
+    StepPage,
 )
 from agentd.supervisor import Supervisor
 
@@ -126,6 +127,18 @@ class MemoryStore:
     async def read_run(self, run: str, after: int = 0, limit: int = 500, limit_bytes: int = 1 << 20) -> Page:
         facts = sorted(self.disk.by_run.get(run, {}).items())
         return _page([(number, r.body) for number, r in facts if number > after], after, limit, limit_bytes)
+
+    async def read_steps(self, session: str, after: int, limit: int = 500, limit_bytes: int = 1 << 20) -> StepPage:
+        page = await self.read(session, after, limit, limit_bytes)
+        steps = {record.seq: record.step for record in self.disk.facts.get(session, [])}
+        return StepPage(page.first, tuple(steps[page.first + n] for n in range(len(page.bodies))), page.bodies)
+
+    async def run_span(self, run: str) -> tuple[int, int] | None:
+        records = [record for _, record in sorted(self.disk.by_run.get(run, {}).items())]
+        return (records[0].seq, records[-1].seq) if records else None
+
+    async def snapshot(self, session: str, seq: int) -> SnapshotRow | None:
+        return next((row for row in self.disk.snapshots.get(session, []) if row.seq >= seq), None)
 
     async def sessions(
         self, *, owner: str | None = None, limit: int = 100, cursor: str | None = None

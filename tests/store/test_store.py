@@ -146,6 +146,37 @@ async def test_the_facts_of_a_run_are_read_by_its_own_numbers(store: Store) -> N
     assert (await store.read_run("nobody")).bodies == ()
 
 
+async def test_the_first_and_the_last_fact_of_a_run_are_known_by_seq(store: Store) -> None:
+    await store.append(step("a", 1, 2))
+    await store.append(step("a", 3, 3, run="r1"))
+    await store.append(step("a", 6, 1, run="r2"))
+    await store.append(step("a", 7, 2, run="r1", run_seq=4))
+    assert await store.run_span("r1") == (3, 8)
+    assert await store.run_span("r2") == (6, 6)
+    assert await store.run_span("nobody") is None
+
+
+async def test_facts_come_with_the_step_that_made_them(store: Store) -> None:
+    for first, count in ((1, 2), (3, 1), (4, 3)):
+        await store.append(step("a", first, count))
+    page = await store.read_steps("a", 1)
+    assert (page.first, page.steps) == (2, (1, 3, 4, 4, 4))
+    assert page.bodies == tuple(body_of("a", seq) for seq in range(2, 7))
+    assert (await store.read_steps("a", 0, limit=2)).steps == (1, 1)
+    assert (await store.read_steps("a", 0, limit_bytes=1)).steps == (1,)
+    nothing = await store.read_steps("a", 6)
+    assert (nothing.first, nothing.steps, nothing.bodies) == (7, (), ())
+
+
+async def test_the_oldest_snapshot_from_a_number_on_is_found(store: Store) -> None:
+    await store.append(step("a", 1, 4, rows=(session_row("a"), snapshot_row("a", 4))))
+    await store.append(step("a", 5, 4, rows=(snapshot_row("a", 8),)))
+    assert await store.snapshot("a", 1) == snapshot_row("a", 4)
+    assert await store.snapshot("a", 5) == snapshot_row("a", 8)
+    assert await store.snapshot("a", 9) is None
+    assert await store.snapshot("nobody", 0) is None
+
+
 async def test_rows_are_written_with_their_facts_and_the_newest_wins(store: Store) -> None:
     await asyncio.gather(
         store.append(step("a", 1, rows=(session_row("a", unfinished=1), run_row("r1", "a")))),
