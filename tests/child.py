@@ -24,10 +24,11 @@ Frame = dict[str, Any]
 class Child:
     """`agentd serve` as a child process on a free port."""
 
-    def __init__(self, state: Path, *env: str, log: Path | None = None) -> None:
-        """`env`: settings as NAME=VALUE. `log`: where its log lines go, one run after the other."""
+    def __init__(self, state: Path, *env: str, log: Path | None = None, module: str = "agentd") -> None:
+        """`env`: settings as NAME=VALUE. `log`: where its log lines go, run after run. `module`: what runs."""
         self.state = state
         self.log = log
+        self.module = module
         self.env = {**os.environ, **dict(pair.split("=", 1) for pair in env)}
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
@@ -39,7 +40,7 @@ class Child:
         self.url = line.split()[-1].replace("http", "ws")
 
     def _spawn(self) -> str:
-        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", str(self.state)]
+        command = [sys.executable, "-m", self.module, "serve", "--port", "0", "--state-dir", str(self.state)]
         stderr: int | IO[bytes] = subprocess.DEVNULL if self.log is None else self.log.open("ab")
         self.process = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=stderr, text=True)
         if not isinstance(stderr, int):

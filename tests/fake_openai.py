@@ -51,6 +51,8 @@ class Fake:
     streaming: asyncio.Event = field(default_factory=asyncio.Event)
     keep: bool = True
     models_status: int = 200  # 0: no answer
+    behaviour: str = ""  # when set, it counts instead of the model's name
+    json: str = ""  # when set, what is answered to a request with a `response_format`
     bodies: dict[tuple[str, bool], list[bytes]] = field(default_factory=dict)
 
     live: "set[_Connection]" = field(default_factory=set)
@@ -107,8 +109,10 @@ class _Connection(asyncio.Protocol):
             fake.requests.append(request)
             fake.headers.append(headers)
             fake.paths.append(path)
-        source = headers.get("x-fake") or str(request.get("model", ""))
+        source = fake.behaviour or headers.get("x-fake") or str(request.get("model", ""))
         options = options_of(source)
+        if fake.json and "response_format" in request:
+            options["json"] = fake.json
         number = fake.asks[source] = fake.asks.get(source, 0) + 1
         if number > int(options.get("times", "1000000")):
             options = {key: value for key, value in options.items() if key not in ("status", "error", "hang", "cut")}
@@ -228,7 +232,7 @@ def text_events(options: dict[str, str], request: dict[str, Any]) -> Iterator[by
     count = int(options.get("chunks", "20"))
     pieces = [TEXT if place == 0 else f" {TEXT}" for place in range(count)]
     if "response_format" in request:
-        pieces = ['{"an', 'swer"', ': "fo', "rty-", 'two"}']
+        pieces = [options["json"]] if "json" in options else ['{"an', 'swer"', ': "fo', "rty-", 'two"}']
     for place, piece in enumerate(pieces):
         if options.get("garbage") == str(place):
             yield b"data: {this is no json\n\n"

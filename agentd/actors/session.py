@@ -23,6 +23,7 @@ from agentd.actors.mailbox import Envelope, Lane, Mailbox
 from agentd.actors.permits import Held
 from agentd.actors.shared import Shared
 from agentd.actors.shown import answer_with, state_shown
+from agentd.actors.steady import Steady
 from agentd.actors.step import Ahead, Step, Taken, append_of
 from agentd.actors.stopping import Stopping
 from agentd.actors.waiting import Waiting
@@ -64,6 +65,7 @@ class SessionActor:
         self._at_work = False
         self._task: asyncio.Task[Any] | None = None
         self._timer: Timer | None = None
+        self._steady = Steady(shared.clock, state.ts)
         self._snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._failures = 0
         self._counted = 0
@@ -223,7 +225,7 @@ class SessionActor:
 
     def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
-        now = max(self.shared.clock.now_ms(), self.state.ts)
+        now = self._steady.now_ms(self.state.ts, timed=self._timer is not None)
         state, facts, commands = self.state, list[f.AnyFact](), list[Taken]()
         for envelope in envelopes:
             try:
@@ -374,10 +376,10 @@ class SessionActor:
         )  # fmt: skip
 
     def _set_timer(self) -> None:
+        now = self._steady.now_ms(self.state.ts, timed=True)  # what was decided a moment ago stays the reference
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = max(self.shared.clock.now_ms(), self.state.ts)
         at = next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now)
         if at is not None:
             self._timer = self.shared.clock.call_later((at - now) / 1000, self.wake)
