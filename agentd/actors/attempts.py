@@ -7,7 +7,7 @@ that ignores its cancellation is told as abandoned after a deadline, and keeps i
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from agentd.clock import Clock
@@ -85,10 +85,11 @@ class Attempts:
             if work not in self._alive and work not in self._told:
                 self._start(state, work)
 
-    def decided(self, intent: AnyIntent) -> None:
-        """A step has taken this: if it was an outcome, the state says from here on whether its work is still due."""
-        for work in [work for work, outcome in self._told.items() if outcome is intent]:
-            del self._told[work]
+    def decided(self, intents: Iterable[AnyIntent]) -> None:
+        """A step has taken these: for the outcomes among them, the state says from here on whether work is due."""
+        if self._told:
+            for intent in intents:
+                self._told = {work: outcome for work, outcome in self._told.items() if outcome is not intent}
 
     def _start(self, state: Session, work: Work) -> None:
         run = state.runs[work.run]

@@ -54,6 +54,6 @@ async def test_an_attempt_whose_outcome_is_not_decided_yet_is_not_made_again() -
 async def test_an_attempt_whose_outcome_was_refused_is_made_again() -> None:
     rig = Rig()
     await rig.until_over()
-    rig.attempts.decided(rig.outcomes[0])
+    rig.attempts.decided(rig.outcomes)
     await rig.until_over()
     assert rig.begun == 2
