@@ -136,7 +136,8 @@ class Follower:
                     continue  # the client moved its cursor meanwhile
                 self._tell_lagged()
                 for body in page.bodies:
-                    if not self._has_room():
+                    # The log may be ahead of what is published: its step's replies are not known here yet.
+                    if self.live() or not self._has_room():
                         break
                     self._send(body)
                 self._release()

@@ -41,11 +41,12 @@ def asked(frame: c.ChatSend | c.AgentControl | c.SessionNew, border: Border) -> 
     """What a frame asks for, with its texts scrubbed.
 
     Raises:
-        InvalidPayload: a field that it needs is missing. TooLarge: a text is over `chat_bytes` of UTF-8.
+        InvalidPayload: a field that it needs is missing. TooLarge: a text or value is over `chat_bytes` of UTF-8.
     """
-    clean = scrub(
-        {name: getattr(frame, name) for name in _TEXTS if getattr(frame, name, None) is not None}, border.known
-    )
+    texts = {name: getattr(frame, name) for name in _TEXTS if getattr(frame, name, None) is not None}
+    for name, text in texts.items():  # before anything that takes longer the more there is
+        _within(text, f"$.{name}", border.chat_bytes)
+    clean = scrub(texts, border.known)
     if clean.found:
         frame = replace(frame, **clean.value)
     if isinstance(frame, c.ChatSend):
@@ -126,10 +127,15 @@ def said(text: str | None, path: str, limit: int) -> str:
         raise InvalidPayload(f"`{path[2:]}` is missing", path=path)
     if not text:
         raise InvalidPayload("the text is empty", path=path, hint="Send at least one character.")
-    size = len(text.encode())
+    _within(text, path, limit)
+    return text
+
+
+def _within(text: object, path: str, limit: int) -> None:
+    """A text counts as it is, an answer's value as JSON."""
+    size = len(text.encode() if isinstance(text, str) else msgspec.json.encode(text))
     if size > limit:
         raise TooLarge(f"the text has {size} bytes", limit=limit, path=path, hint="Send less, or in several turns.")
-    return text
 
 
 def _start(
