@@ -3,7 +3,9 @@
 #   make run     set up .venv if needed and start the server with the offline provider; ARGS="--port 0" goes to it
 #   make test    all tests, in two processes; ARGS="-k memory" goes to pytest
 #   make check   ruff, formatting, mypy, import contracts        make fix    what ruff can mend by itself
-#   make install all that development needs                      make bench  figures, see bench/
+#   make install all that development needs
+#   make bench   a short run of agentd bench; ARGS="chat --floor --seconds 20" for another one, see bench/README.md
+#   make bench-floor  CPU of a chat turn beside the floor server, in alternated rounds
 #   make gate    what a change has to pass before it is released
 
 VENV := .venv
@@ -15,7 +17,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 ARGS ?=
 
-.PHONY: run install test check fix bench gate
+.PHONY: run install test check fix bench bench-floor gate
 .DEFAULT_GOAL := install
 
 run: $(VENV)/.run-installed
@@ -37,6 +39,9 @@ fix: $(VENV)/.dev-installed
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev-installed
+	$(BIN)/agentd bench $(if $(ARGS),$(ARGS),--quick)
+
+bench-floor: $(VENV)/.dev-installed
 	$(BIN)/python -m bench.chat $(ARGS)
 
 gate: check test

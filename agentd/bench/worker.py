@@ -31,6 +31,8 @@ else:
 CONNECTING_MAX = 64
 PROGRESS_S = 0.25
 SLOW_BUFFER = 4_096
+QUIET_S = 3.0
+"""So long without a byte on any socket: what has not ended by then will not."""
 
 
 class Said(msgspec.Struct, omit_defaults=True):
@@ -153,10 +155,15 @@ class Load:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     async def _drained(self) -> None:
-        """All that was accepted has ended and was seen everywhere, or the time for it is over."""
-        end_s = self._clock.monotonic_s() + self.job.drain_s
-        while self._clock.monotonic_s() < end_s and (self.book.open or self._behind()):
+        """All that was accepted has ended and was seen everywhere, or the time for it is over, or nobody says a word
+        any more."""
+        now_s = heard_s = self._clock.monotonic_s()
+        end_s, received = now_s + self.job.drain_s, 0
+        while now_s < end_s and now_s < heard_s + QUIET_S and (self.book.open or self._behind()):
             await self._clock.sleep(0.02)
+            now_s = self._clock.monotonic_s()
+            if (bytes_now := self._bytes_received()) != received:
+                received, heard_s = bytes_now, now_s
         for each in self._watched():
             each.checker.finish()
 
@@ -165,6 +172,9 @@ class Load:
 
     def _watched(self) -> list[Watcher]:
         return [*(each for each in self.talkers if isinstance(each, Talker)), *self.followers]
+
+    def _bytes_received(self) -> int:
+        return sum(each.socket.bytes_received for each in [*self.talkers, *self.followers])
 
     def _outcome(self, share: float) -> Outcome:
         for tally, recorders in zip(self.book.tallies, self.book.recorders, strict=True):
@@ -178,7 +188,7 @@ class Load:
             ended=self.book.ended,
             facts=sum(talker.checker.facts for talker in talkers),
             lagged=sum(each.checker.lagged for each in self._watched()),
-            bytes_received=sum(each.socket.bytes_received for each in [*self.talkers, *self.followers]),
+            bytes_received=self._bytes_received(),
             cpu_share=share,
         )
 

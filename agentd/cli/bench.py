@@ -14,13 +14,13 @@ from agentd.cli.failure import DONE, FAILED, USAGE, Failure
 
 INSTALL = "pip install 'agentd[bench]'"
 PACKAGES = ("hdrh", "numpy", "matplotlib")
-QUICK_S = 2.0
+QUICK_S = 1.5
 NORMAL_S = 10.0
 
 
 def bench(
     *scenarios: Annotated[str, Parameter(help="Which ones; all when none is named.")],
-    seconds: Annotated[float | None, Parameter(help="How long each load is measured. [default: 10; quick: 2]")] = None,
+    seconds: Annotated[float | None, Parameter(help="How long each load lasts. [default: 10; quick: 1.5]")] = None,
     sessions: Annotated[int, Parameter(help="Sessions that ask at once.")] = 64,
     rate: Annotated[float, Parameter(help="Requests offered a second; 0 looks for the peak first.")] = 0.0,
     arrivals: Annotated[Literal["poisson", "constant"], Parameter(help="How requests are spread.")] = "poisson",

@@ -38,12 +38,15 @@ class Operator(Watcher):
         self.latencies = {action: Recorder() for action in ("state", *CHANGES)}
         self._waiting: dict[str, tuple[str, float]] = {}
         self._number = 0
+        self._clock = stage.clock
+        self.late = Recorder()
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
 
     def ask(self, action: str, session: str, intended_s: float) -> None:
+        self.late.add(self._clock.monotonic_s() - intended_s)
         self._number += 1
         request = f"op{self._number}"
         self._waiting[request] = (action, intended_s)
@@ -72,10 +75,9 @@ async def run(stage: Stage) -> Scenario:
         tasks: list[asyncio.Task[None]] = []
 
         def beside(start_s: float) -> None:
-            over_s = start_s + options.warm_up_s + options.seconds
-            tasks.append(
-                stage.supervisor.start("bench.operator", _operate(stage, operator, job.sessions, start_s, over_s))
-            )
+            begin_s = start_s + options.warm_up_s  # each session has its first fact by then
+            work = _operate(stage, operator, job.sessions, begin_s, begin_s + options.seconds)
+            tasks.append(stage.supervisor.start("bench.operator", work))
 
         measured = await stage.measure(server, job, label, beside=beside)
         await asyncio.gather(*tasks)
@@ -86,6 +88,7 @@ async def run(stage: Stage) -> Scenario:
         found.figures[f"{action}_p50_ms"] = round(recorder.ms(50), 2)
         found.figures[f"{action}_p99_ms"] = round(recorder.ms(99), 2)
         found.figures[f"{action}_count"] = float(recorder.count)
+    found.figures["operator_late_p99_ms"] = round(operator.late.ms(99), 2)
     cancelled = sum(tally.cancelled for tally in measured.outcome.tallies)
     found.figures["runs_cancelled"] = float(cancelled)
     found.goals.append(goal("state p99 during saturation, ms", STATE_GOAL_MS, operator.latencies["state"].ms(99), "ms"))

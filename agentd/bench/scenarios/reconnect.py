@@ -41,7 +41,7 @@ async def run(stage: Stage) -> Scenario:
         key = stage.keys(1, "long")[0]
         facts = await _build(stage, server, key, backlog)
         rate = options.rate or RATE
-        seconds = max(options.seconds, 3.0)
+        seconds = max(options.seconds, 2.0)
         segments = [
             Segment(options.warm_up_s, rate, WARM_UP),
             Segment(seconds, rate, "others, before"),
