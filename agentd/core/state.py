@@ -186,6 +186,7 @@ class Session(Value, frozen=True):
     current: str | None = None
     queue: tuple[str, ...] = ()
     last_goal: str | None = None
+    last_goal_run: str | None = None
 
     @property
     def run(self) -> Run | None:

@@ -107,6 +107,8 @@ def _forgotten(state: Session, fact: f.MemoryEvent) -> Session:
     gone, old = frozenset(fact.ids), frozenset(fact.replaces)
     window = tuple(replace(item, bytes=0) if item.id in gone else item for item in state.window)
     tombstones = tuple(replace(item, bytes=0) if item.id in gone else item for item in state.tombstones)
+    if f"{state.last_goal_run}.u" in gone:
+        state = replace(state, last_goal=None, last_goal_run=None)
     holes = [Gap(first=one.first, last=one.last, entries=one.entries) for one in state.summaries if one.id in old]
     return replace(
         with_window(state, window),
