@@ -27,6 +27,7 @@ from agentd.actors.shared import Shared
 from agentd.clock import Clock, SystemClock
 from agentd.config import ConfigError, api_key, data_path
 from agentd.core.intents import Caps
+from agentd.edge.api import serve_api
 from agentd.edge.auth import Auth
 from agentd.edge.backup import backup_route
 from agentd.edge.gateway import Gateway
@@ -34,6 +35,7 @@ from agentd.edge.http import HttpApp
 from agentd.edge.limits import Limits
 from agentd.edge.reception import Reception
 from agentd.edge.server import EdgeServer, ListenError, Tls
+from agentd.edge.streams import Streams
 from agentd.edge.tokens import TokenError, Tokens
 from agentd.figures import Scrape
 from agentd.protocol import facts as f
@@ -99,6 +101,7 @@ class App:
         reception: Reception,
         edge: EdgeServer,
         memory: MemoryManager,
+        streams: Streams,
         lag: LoopLag,
         collector: Collector,
         state_dir: Path,
@@ -111,6 +114,7 @@ class App:
         self.reception = reception
         self.edge = edge
         self.memory = memory
+        self._streams = streams
         self._lag = lag
         self._collector = collector
         self._state_dir = state_dir
@@ -167,13 +171,16 @@ class App:
         reception = Reception(shared, directory, server, auth, store.opening.log_id)
         http = HttpApp(ready=lambda: _reasons(reception), render=lambda: scrape.render(), auth=auth, clock=clock)
         http.add(backup_route(http, Backups(state_dir / DATABASE, clock)))
+        streams = serve_api(http, reception)
         edge = EdgeServer(
             settings.server.host, settings.server.port, Gateway(reception), http, clock, supervisor,
             _edge_limits(settings), _tls(settings),
         )  # fmt: skip
         scrape = Scrape(metrics, shared, directory, edge)
         collector = Collector(clock, metrics)
-        return cls(shared, directory, server, reception, edge, memory, lag, collector, state_dir, stopping, fatal)
+        return cls(
+            shared, directory, server, reception, edge, memory, streams, lag, collector, state_dir, stopping, fatal
+        )
 
     async def start(self) -> None:
         """Listen, recover, be ready."""
@@ -193,6 +200,7 @@ class App:
         supervisor = shared.supervisor
         supervisor.keep("directory.sweep", self.directory.sweep)
         supervisor.keep("requests.deadlines", self.reception.time_out)
+        supervisor.keep("streams.sweep", self._streams.run)
         supervisor.keep("loop lag", self._lag.watch)
         supervisor.keep("keys.prune", self._prune_keys)
         supervisor.keep("memory", self.memory.run)
@@ -265,6 +273,7 @@ class App:
                 await self.server.record(f.ServerStopped, drained=True)
             except (StorageUnavailable, TimeoutError) as error:
                 log.error("drain.not_recorded", reason=str(error))
+        self._streams.end()
         await self.edge.stop(DRAIN_SOCKETS_S)
         self._collector.stop()
         await asyncio.to_thread((self._state_dir / "server.json").unlink, missing_ok=True)

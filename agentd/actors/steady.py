@@ -3,8 +3,8 @@
 Timers are stored as wall time, because they have to outlive the process. Within it the wall clock may jump by any
 amount in either direction, and a jump must neither end a wait at once nor hold it for a day (rulings 4). So while a
 timer is set, a session's time goes on from where it was, as monotonic time does; without one it is the wall clock's. It
-never goes back either way. After a start it begins at the later of the wall clock and the newest fact, which bounds what
-is left of a wait by the wait's own length.
+never goes back either way. After a start it begins at the later of the wall clock and the newest fact, which bounds
+what is left of a wait by the wait's own length.
 """
 
 from agentd.clock import Clock

@@ -82,6 +82,11 @@ def fact_line(step: int, body: bytes) -> bytes:
     return b'{"step":%d,"fact":%b}\n' % (step, body)
 
 
+def snapshot_line(seq: int, version: int, state: bytes) -> bytes:
+    """The line of a snapshot, newline included; `state` as it is stored."""
+    return b'{"type":"snapshot","seq":%d,"version":%d,"state":%b}\n' % (seq, version, state)
+
+
 def is_export(line: bytes) -> bool:
     """Whether a file that begins with `line` is a session's export, of whatever version."""
     try:

@@ -32,6 +32,18 @@ class Asker(Protocol):
     def answer_repeated(self, ask: "Ask", session: str, run: str) -> None: ...
 
 
+class Reader(Protocol):
+    """Who reads: on which session it stands, and whether it may see all others."""
+
+    @property
+    def session(self) -> str: ...
+
+    @property
+    def seat(self) -> Seat | None: ...
+
+    def operator(self) -> bool: ...
+
+
 class Viewer(Asker, Protocol):
     """The client behind a question: what it may see."""
 

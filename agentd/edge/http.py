@@ -72,11 +72,17 @@ class HttpApp:
             return
 
     def require(self, request: Request, scope: str) -> Principal:
-        """The principal of a request that needs `scope`, after the same checks as an upgrade.
+        """The principal of a request that needs `scope`. Raises what `principal` does, and Forbidden."""
+        principal = self.principal(request)
+        if scope not in principal.scopes:
+            raise Forbidden(f"the scope {scope} is needed", details={"required": scope})
+        return principal
+
+    def principal(self, request: Request) -> Principal:
+        """Whose request it is, after the same checks as an upgrade.
 
         Raises:
-            InvalidPayload: a token in the address. Forbidden: the origin or the scope.
-            Unauthorized, Overloaded: the credential.
+            InvalidPayload: a token in the address. Forbidden: the origin. Unauthorized, Overloaded: the credential.
         """
         headers = request_headers(request)
         refuse_token_fields(request.query_params.keys())
@@ -84,8 +90,6 @@ class HttpApp:
         principal = self._auth.bearer(headers, client_address(request))
         if principal is None:
             raise Unauthorized("a token is needed", hint="Send `Authorization: Bearer TOKEN`.")
-        if scope not in principal.scopes:
-            raise Forbidden(f"the scope {scope} is needed", details={"required": scope})
         return principal
 
     async def _healthz(self, request: Request) -> Response:

@@ -14,9 +14,9 @@ from agentd.actors.session import SessionActor
 from agentd.actors.shown import state_shown
 from agentd.actors.waiting import run_result
 from agentd.core.server import KEY as SERVER
-from agentd.core.trace import problems
+from agentd.core.trace import PROBLEMS_MAX, Breach, Checker
 from agentd.edge import recollection
-from agentd.edge.ask import Ask, Viewer
+from agentd.edge.ask import Ask, Reader, Viewer
 from agentd.edge.reception import Reception
 from agentd.protocol import commands as c
 from agentd.protocol import facts as f
@@ -28,6 +28,7 @@ from agentd.store.store import RunRow, Store
 
 PAGE_FACTS = 500
 HISTORY_BYTES = 512 * 1024
+DRAIN_S = 0.02  # how often a full outbox is looked at before the next page of a trace
 
 Work = Coroutine[Any, Any, None]
 
@@ -69,9 +70,9 @@ async def _answer(
                 await seat.awake()
             return now(seat, frame, client.operator())
         case c.SessionHistory():
-            return await _history(reception, client, frame, target)
+            return await history(reception, client, frame, target)
         case c.SessionList():
-            return await _list(reception, client, frame)
+            return await listed(reception, client, frame)
         case c.EventsRead():
             return await _events(reception, client, frame, target)
         case c.TraceGet():
@@ -90,22 +91,22 @@ async def _answer(
             raise NotFound(f"nobody answers {type(frame).__name__}", kind="type")
 
 
-async def _seat(reception: Reception, client: Viewer, target: str) -> Seat:
+async def _seat(reception: Reception, client: Reader, target: str) -> Seat:
     if target == client.session and client.seat is not None:
         return client.seat
     return await reception.existing(target)
 
 
-async def _actor(reception: Reception, client: Viewer, target: str) -> SessionActor:
+async def _actor(reception: Reception, client: Reader, target: str) -> SessionActor:
     return await (await _seat(reception, client, target)).awake()
 
 
-async def _history(reception: Reception, client: Viewer, frame: c.SessionHistory, target: str) -> r.HistoryReply:
+async def history(reception: Reception, client: Reader, frame: c.SessionHistory, target: str) -> r.HistoryReply:
     """The newest `limit` entries of the path that ends in the leaf, or before an entry of it; oldest first."""
-    actor = await _actor(reception, client, target)
-    store, leaf = reception.shared.store, frame.leaf_id or actor.state.leaf
+    state = (await _seat(reception, client, target)).state
+    store, leaf = reception.shared.store, frame.leaf_id or state.leaf
     known = frame.before or frame.leaf_id
-    row = await owned(store, actor.state, known) if known is not None else None
+    row = await owned(store, state, known) if known is not None else None
     if known is not None and row is None:
         raise NotFound(f"no entry {known} in this session", kind="entry")
     end = row.parent if row is not None and frame.before is not None else leaf
@@ -117,7 +118,8 @@ async def _history(reception: Reception, client: Viewer, frame: c.SessionHistory
     return r.HistoryReply(session=target, ts=reception.clock.now_ms(), entries=entries, leaf=leaf)
 
 
-async def _list(reception: Reception, client: Viewer, frame: c.SessionList) -> r.SessionListReply:
+async def listed(reception: Reception, client: Reader, frame: c.SessionList) -> r.SessionListReply:
+    """A page of all sessions, by key. Raises Forbidden."""
     if not client.operator():
         raise Forbidden("session.list needs the scope operator", details={"required": "operator"})
     found = await reception.shared.store.sessions(limit=frame.limit, cursor=frame.cursor)
@@ -164,22 +166,26 @@ async def _run_after(store: Store, run: str, after: int, limit: int) -> list[byt
 
 
 async def _trace(reception: Reception, client: Viewer, ask: Ask, frame: c.TraceGet) -> r.TraceEnd:
-    """The whole run in pages, then how many facts that were and whether they are well formed."""
+    """The whole run in pages, then how many facts that were and whether they are well formed. The next page is read
+    when the outbox has room for it, for as long as the request may take."""
     row = await _run(reception, client, frame.run)
-    facts: list[f.AnyFact] = []
-    run_seq = 0
-    while True:
+    checker, found, run_seq, count = Checker(frame.run), list[Breach](), 0, 0
+    while ask.open:
         page = await reception.shared.store.read_run(frame.run, run_seq, PAGE_FACTS)
         if not page.bodies:
             break
         run_seq = page.first + len(page.bodies) - 1
-        facts.extend(map(decode_fact, page.bodies))
+        count += len(page.bodies)
+        for body in page.bodies:
+            found += checker.feed(decode_fact(body)) if len(found) < PROBLEMS_MAX else ()
         events = tuple(map(msgspec.Raw, page.bodies))
+        while client.sink.full and ask.open and not client.sink.closed:
+            await reception.clock.sleep(DRAIN_S)
         ask.part(r.TracePage(session=row.session, ts=reception.clock.now_ms(), run=frame.run, events=events))
-    found = problems(facts)
+    found += checker.finish(ended=row.ended is not None)
     return r.TraceEnd(
-        session=row.session, ts=reception.clock.now_ms(), run=frame.run, count=len(facts), valid=not found,
-        problems=tuple(found),
+        session=row.session, ts=reception.clock.now_ms(), run=frame.run, count=count, valid=not found,
+        problems=tuple(map(str, found[:PROBLEMS_MAX])),
     )  # fmt: skip
 
 

@@ -59,6 +59,12 @@ class Reception:
         else:
             self._connected.pop(session, None)
 
+    def check_room(self, session: str) -> None:
+        """Raises Overloaded when as many sockets and streams follow the session as may."""
+        per_session = self.settings.limits.sockets_per_session
+        if self._connected.get(session, 0) >= per_session:
+            raise self.overloaded("sockets", per_session, per_session, "too many sockets on this session")
+
     async def find(self, session: str, request: ConnectRequest) -> Seat | ServerActor:
         """The session for a client with a good credential.
 
@@ -75,9 +81,7 @@ class Reception:
             return self.server
         if "chat" not in principal.scopes and "operator" not in principal.scopes:
             raise Forbidden("this token may not chat", details={"required": "chat"})
-        per_session = self.settings.limits.sockets_per_session
-        if self._connected.get(session, 0) >= per_session:
-            raise self.overloaded("sockets", per_session, per_session, "too many sockets on this session")
+        self.check_room(session)
         operator = "operator" in principal.scopes
         actor = await self.directory.open(session, request.agent, principal.name, operator=operator)
         await self.shared.identity.read(request.agent)

@@ -15,6 +15,9 @@ from agentd.protocol.errors import StorageUnavailable
 _FAILED_SYNC = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_CLOSE})
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
+# Which the shared-memory file of the write-ahead log meets when it can't grow.
+_FULL = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
+
 _TOLD = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free space where the state directory lies; nothing has to be restarted"),
     sqlite3.SQLITE_READONLY: ("the database is read-only", "make the state directory and its files writable"),
@@ -53,6 +56,7 @@ class Failure(msgspec.Struct, frozen=True):
 def failure_of(error: sqlite3.Error, *, writing: bool) -> Failure:
     """What `error` means; `writing` tells a commit from a read (a damaged page that is only read is not fatal)."""
     code = sqlite_code(error)
+    code = sqlite3.SQLITE_FULL if code in _FULL else code
     message, hint = _TOLD.get(code & 0xFF, (f"SQLite: {error}", "run `agentd doctor`"))
     damage = code & 0xFF in _DAMAGE
     return Failure(message, hint, fatal=code in _FAILED_SYNC or (damage and writing), damage=damage)

@@ -5,7 +5,17 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from agentd.core.export import LINE_BYTES_MAX, VERSION, Header, Reader, Spoiled, Stored, fact_line, is_export
+from agentd.core.export import (
+    LINE_BYTES_MAX,
+    VERSION,
+    Header,
+    Reader,
+    Spoiled,
+    Stored,
+    fact_line,
+    is_export,
+    snapshot_line,
+)
 from agentd.core.intents import Caps
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
@@ -47,12 +57,11 @@ def test_a_line_of_a_fact_is_json() -> None:
 
 def test_the_snapshot_of_a_session_whose_oldest_facts_are_gone_comes_second() -> None:
     header = msgspec.structs.replace(HEADER, first=4, seq=5)
-    snapshot = b'{"type":"snapshot","seq":4,"version":1,"state":{"key":"s"}}\n'
     reader = Reader()
     reader.header(encode(header))
-    assert reader.fact(snapshot) is None
+    assert reader.fact(snapshot_line(4, 1, b'{"key":"s"}')) is None
     assert reader.snapshot is not None
-    assert reader.snapshot.seq == 4
+    assert (reader.snapshot.seq, reader.snapshot.state) == (4, msgspec.Raw(b'{"key":"s"}'))
     reader.fact(fact_line(2, mode(4)))
     reader.fact(fact_line(5, mode(5)))
     reader.end()

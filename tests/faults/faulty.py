@@ -7,6 +7,7 @@ JSON; it is read again at each use, so a test changes it while the server runs:
     clock_ms     added to the wall clock
     commit_s     each commit takes so much longer
     max_pages    the database may not grow beyond so many pages (0: as it likes)
+    read_only    the database takes no writes
     synchronous  what the database says of its setting, whatever was asked for
     edge         fields of agentd.edge.limits.Limits, read once at the start
 """
@@ -52,6 +53,7 @@ def commit(self: BatchWriter, connection: sqlite3.Connection, batch: list[Append
     wrong = now()
     if "max_pages" in wrong:
         connection.execute(f"PRAGMA max_page_count = {wrong['max_pages'] or UNLIMITED_PAGES}")
+    connection.execute(f"PRAGMA query_only = {int(wrong.get('read_only', False))}")
     time.sleep(wrong.get("commit_s", 0))
     return _commit(self, connection, batch)
 
@@ -67,7 +69,7 @@ def edge_limits(settings: Settings) -> Limits:
 
 if __name__ == "__main__":
     SystemClock.now_ms = now_ms  # type: ignore[method-assign]
-    BatchWriter.commit = commit  # type: ignore[method-assign, assignment]
+    BatchWriter.commit = commit  # type: ignore[method-assign]
     connections._set = settings_of
     app._edge_limits = edge_limits
     sys.exit(run(sys.argv[1:]))
