@@ -60,6 +60,11 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
         "backup", "agentd.cli.backup:backup", "Copy the database of the running server.",
         "agentd backup\nagentd backup /mnt/backups/agentd.db\nagentd backup --json",
     ),
+    (
+        "bench", "agentd.cli.bench:bench", "Load a server and check that the work happened.",
+        "agentd bench --quick\nagentd bench chat --floor --seconds 20 --repeats 3 --out result\n"
+        "agentd bench chat --rate 500 --url http://127.0.0.1:18790\nagentd bench chat --quick --fault double-end",
+    ),
     ("token", "agentd.cli.token:app", "Give out, list and revoke tokens of this state directory.", ""),
 )  # fmt: skip
 """Name, where it is, what it does, examples (an App brings its own)."""

@@ -1,9 +1,9 @@
 """A file of facts checked line by line: the trace of one run, or the export of a session with all of its runs.
 
 Nothing of the file is kept but what is open, so that its length does not matter. A finding names its rule, the line
-and, where the line was a fact, its seq. Beside the rules of a run (trace.py) and of an export (export.py) there are: json (a
-line is no fact), version (a fact of a newer agentd, which nobody here can judge), size (a longer line than any that is
-written).
+and, where the line was a fact, its seq. Beside the rules of a run (trace.py) and of an export (export.py) there are:
+json (a line is no fact), version (a fact of a newer agentd, which nobody here can judge), size (a longer line than any
+that is written).
 """
 
 import msgspec

@@ -20,6 +20,7 @@ from uvicorn.server import Server, ServerState
 
 from agentd.clock import Clock
 from agentd.edge.connection import HttpConnection
+from agentd.edge.descriptors import DescriptorWatch, raise_limit
 from agentd.edge.door import Door
 from agentd.edge.hub import Figures, Hub
 from agentd.edge.keepalive import Keepalive
@@ -106,6 +107,7 @@ class EdgeServer:
             ) from error
         if server.config.ssl is not None:
             server.config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        raise_limit(self._hub.limits.sockets + self._hub.limits.connections_beside)
         self._listeners = await self._bind()
         await server.on_tick(0)
         try:
@@ -191,8 +193,10 @@ class EdgeServer:
             log.error("edge.not_ended", connections=len(state.connections), requests=len(state.tasks))
 
     async def _tick(self) -> None:
+        watch = DescriptorWatch()
         while self._server is not None:
             await self._server.on_tick(0)
+            watch.look(self._listeners[0].fileno())
             await self._clock.sleep(TICK_S)
 
     def _config(self) -> Config:
