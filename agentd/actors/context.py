@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from agentd.core.state import Run, Session
+from agentd.core.window import held_ids
 from agentd.protocol import facts as f
 from agentd.protocol.codec import decode_fact
 from agentd.store.store import Store
@@ -59,7 +60,7 @@ class Words:
 
     async def load(self, store: Store, state: Session) -> None:
         """Everything that the state speaks of, read from the store."""
-        ids = [item.id for item in (*state.window, *state.summaries)]
+        ids = held_ids(state)
         rows = await store.entries(ids)
         self.contents = {name: row.content for name, row in rows.items()}
         run = state.run
@@ -91,9 +92,9 @@ class Words:
 
     def _jumped(self, window: Sequence[f.WindowItem], summaries: Sequence[f.SummaryItem]) -> None:
         """Words of a path that was read ahead of the step."""
-        for item in (*window, *summaries):
-            if item.id in self.ahead:
-                self.contents[item.id] = self.ahead[item.id]
+        for name in [*(item.id for item in window), *(item.id for item in summaries)]:
+            if name in self.ahead:
+                self.contents[name] = self.ahead[name]
 
     def _remembered(self, fact: f.MemoryEvent) -> None:
         if fact.item is not None:
@@ -111,7 +112,7 @@ class Words:
         """Only what working memory holds now, and the run in progress."""
         if len(self.contents) <= 2 * (len(after.window) + len(after.summaries)) + SLACK:
             return
-        kept = {item.id for item in (*after.window, *after.summaries)}
+        kept = set(held_ids(after))
         run = after.run
         prefix = f"{run.id}." if run is not None else None
         self.contents = {

@@ -240,7 +240,7 @@ class MemoryManager:
         memory = self.shared.settings.memory
         if memory.keep_days or memory.keep_entries:
             before = self.shared.clock.now_ms() - memory.keep_days * DAY_MS if memory.keep_days else 0
-            found = await self.shared.store.prune(before_ms=before, keep=memory.keep_entries, limit=PRUNE_ROWS)
+            found = await self.shared.store.prunable(before_ms=before, keep=memory.keep_entries, limit=PRUNE_ROWS)
             for key, ids in found.items():
                 await self._tell(key, i.Prune(by=BY, ids=tuple(ids)))
 

@@ -14,6 +14,7 @@ from agentd.core.prompt import Assembled, Budget, Evidence, Item, PromptParts, a
 from agentd.core.references import filled, named_outputs
 from agentd.core.state import TERMINAL, Run, Session, Task
 from agentd.core.tokens import cut_to_bytes
+from agentd.core.window import held_ids
 from agentd.protocol.errors import StorageUnavailable
 from agentd.protocol.facts import WindowItem
 from agentd.providers.provider import Message, ModelRequest
@@ -130,7 +131,7 @@ def _parts(
 async def _held(desk: Desk, state: Session) -> tuple[list[Item], list[Item]]:
     """The window with its words, oldest first, and the summaries before it."""
     contents = desk.words.contents
-    missing = [item.id for item in (*state.window, *state.summaries) if item.id not in contents]
+    missing = [name for name in held_ids(state) if name not in contents]
     if missing:
         rows = await desk.shared.store.entries(missing)
         contents = {**contents, **{name: row.content for name, row in rows.items()}}

@@ -72,7 +72,9 @@ class Seat:
 
     @property
     def unfinished(self) -> int:
-        return len(self.actor.state.runs) if self.actor is not None or self._brief is None else self._brief.unfinished
+        if self.actor is not None:
+            return len(self.actor.state.runs)
+        return self._brief.unfinished if self._brief is not None else 0
 
     @property
     def waiting(self) -> int:

@@ -118,6 +118,11 @@ def _forgotten(state: Session, fact: f.MemoryEvent) -> Session:
     )
 
 
+def held_ids(state: Session) -> list[str]:
+    """Everything in working memory: the summaries, then the window, oldest first."""
+    return [*(item.id for item in state.summaries), *(item.id for item in state.window)]
+
+
 def imported(state: Session, fact: f.MemoryImported) -> Session:
     known = (*state.imported, fact.timestamp_ms)[-IMPORTS_MAX:] if fact.last else state.imported
     if fact.leaf is not None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from agentd.actors.session import SessionActor
 from agentd.core.state import Session
 from agentd.core.tokens import byte_length, cut_to_bytes
+from agentd.core.window import held_ids
 from agentd.protocol import commands as c
 from agentd.protocol import replies as r
 from agentd.store.store import EntryRow, Found
@@ -26,7 +27,7 @@ Kind = Literal["entry", "summary", "plan", "note"]
 async def recall(actor: SessionActor, frame: c.MemoryRecall, ts: int) -> r.MemoryRecallReply:
     """What working memory holds, in the order of the conversation; then, if asked for, what it does not hold."""
     state, store = actor.state, actor.shared.store
-    ids = [item.id for item in (*state.summaries, *state.window)]
+    ids = held_ids(state)
     rows = await store.entries(ids)
     held = [rows[name] for name in ids if name in rows][-frame.limit :]
     items = [_item(row, state, True, None, frame.include_full) for row in held]
