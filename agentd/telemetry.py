@@ -25,7 +25,6 @@ GC_THRESHOLDS = (10_000, 4, 1_000_000)
 
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -83,8 +82,6 @@ class Metrics:
         self.appends = self._counter("appends", "Steps appended")
         self.commits = self._counter("commits", "Transactions of the log")
         self.commits_failed = self._counter("commits_failed", "Transactions that failed with all their appends")
-        self.commit_facts = self._histogram("commit_facts", "Facts in one commit", _SIZES)
-        self.commit_seconds = self._histogram("commit_seconds", "One commit, sync included", _SHORT)
         self.wal_bytes = self._gauge("wal_bytes", "Size of the write-ahead log")
         self.replays = self._counter("replays", "Followers that read from the log before they were live")
         self.replays_reset = self._counter("replays_reset", "Cursors that could not be honoured", "reason")

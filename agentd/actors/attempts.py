@@ -1,16 +1,17 @@
 """The attempts of one session that are alive: started because `due` names them, ended because it no longer does.
 
-An attempt is a task of the supervisor; its end comes back as a command with its own slot, so it is never refused. Work
+An attempt is a task of the supervisor; its end comes back as a command with its own slot, so it is never refused. It
+may have to wait there for a step that is being stored; until it is decided its work is not started again. Work
 that ignores its cancellation is told as abandoned after a deadline, and keeps its permit until it really ends
 (rulings 18).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from agentd.clock import Clock
-from agentd.core.intents import AttemptEnded, PlanProposed
+from agentd.core.intents import AnyIntent, AttemptEnded, PlanProposed
 from agentd.core.session import Work
 from agentd.core.state import Session
 from agentd.supervisor import Supervisor
@@ -48,6 +49,7 @@ class Attempts:
         self._ended = ended
         self._abandoned = abandoned
         self._alive: dict[Work, Alive] = {}
+        self._told: dict[Work, Outcome] = {}  # outcomes on their way to a step: until then the state names their work
         self.draining = False
 
     def __len__(self) -> int:
@@ -80,8 +82,14 @@ class Attempts:
         if self.draining:
             return
         for work in due:
-            if work not in self._alive:
+            if work not in self._alive and work not in self._told:
                 self._start(state, work)
+
+    def decided(self, intents: Iterable[AnyIntent]) -> None:
+        """A step has taken these: for the outcomes among them, the state says from here on whether work is due."""
+        if self._told:
+            for intent in intents:
+                self._told = {work: outcome for work, outcome in self._told.items() if outcome is not intent}
 
     def _start(self, state: Session, work: Work) -> None:
         run = state.runs[work.run]
@@ -98,6 +106,8 @@ class Attempts:
         finally:
             del self._alive[alive.work]
             if not self._cut_off(alive, outcome):
+                if outcome is not None:
+                    self._told[alive.work] = outcome
                 self._ended(outcome)
 
     @staticmethod

@@ -191,6 +191,7 @@ class SessionActor:
         else:
             self._reply(taken.commands, ())
         self._settle(waited=bool(facts))
+        self._attempts.decided(envelope.intent for envelope in envelopes)
         self._attempts.reconcile(self.state, due(self.state))
         self._stopping.check()
         self._set_timer()

@@ -13,13 +13,10 @@ import msgspec
 from agentd.bench.load import Job, Outcome, joined
 from agentd.bench.schedule import Part, total_s
 from agentd.bench.worker import Said, Start
-from agentd.clock import Clock
 from agentd.supervisor import Supervisor
 
 PROCESSES_MAX = 16
 READY_S = 60.0
-SOON_S = 0.15
-"""Between the last process being ready and the first request: the line with the moment has to arrive."""
 SLACK_S = 30.0
 LINE_BYTES = 64 << 20
 
@@ -34,8 +31,7 @@ class CrewFailed(Exception):
 class Crew:
     """The processes of one load."""
 
-    def __init__(self, clock: Clock, supervisor: Supervisor, cores: Sequence[int], progress: Progress) -> None:
-        self._clock = clock
+    def __init__(self, supervisor: Supervisor, cores: Sequence[int], progress: Progress) -> None:
         self._supervisor = supervisor
         self._cores = list(cores)
         self._progress = progress
@@ -53,14 +49,13 @@ class Crew:
                 raise CrewFailed(said.failed or "a clients' process is not ready")
         self._timeout_s = total_s(job.segments) + job.drain_s + SLACK_S
 
-    async def run(self) -> tuple[float, Outcome]:
-        """When the load began (on the machine's monotonic clock), and what it came to. Raises CrewFailed."""
-        start_s = self._clock.monotonic_s() + SOON_S
+    async def run(self, start_s: float) -> Outcome:
+        """Begin the load at this moment of the machine's monotonic clock; what it came to. Raises CrewFailed."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(msgspec.json.encode(Start(start_s)) + b"\n")
         tasks = [self._supervisor.start(f"bench.client{i}", self._outcome(p)) for i, p in enumerate(self._processes)]
-        return start_s, joined(list(await asyncio.gather(*tasks)))
+        return joined(list(await asyncio.gather(*tasks)))
 
     async def end(self) -> None:
         """Whatever state they are in, they are gone afterwards."""

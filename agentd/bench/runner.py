@@ -19,7 +19,7 @@ from agentd.bench.client import NotOpened
 from agentd.bench.crew import CrewFailed
 from agentd.bench.proxy import FAULTS
 from agentd.bench.results import Machine, Result, Scenario
-from agentd.bench.scenarios import chat
+from agentd.bench.scenarios import chat, goal, saturation
 from agentd.bench.stage import Options, Stage
 from agentd.clock import SystemClock
 from agentd.supervisor import Supervisor
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     run: Callable[[Stage], Awaitable[Scenario]]
 
 
-SCENARIOS: dict[str, Known] = {module.NAME: Known(module.TITLE, module.run) for module in (chat,)}
+SCENARIOS: dict[str, Known] = {module.NAME: Known(module.TITLE, module.run) for module in (chat, goal, saturation)}
 """By name, in the order in which they run."""
 
 

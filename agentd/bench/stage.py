@@ -23,6 +23,8 @@ from agentd.clock import Clock
 from agentd.supervisor import Supervisor
 
 WARM_UP = ""
+SOON_S = 0.15
+"""Between all sockets being open and the first request: the line that says when has to arrive."""
 DELTAS = 20
 CHAT = Ask(f"hello {{n}} [[chunks={DELTAS}]]", DELTAS)
 
@@ -50,6 +52,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Measured(msgspec.Struct):
     """One load: its points, by label, and what they were made from."""
 
+    job: Job
     points: list[Point]
     outcome: Outcome
     sampler: Sampler
@@ -58,6 +61,10 @@ class Measured(msgspec.Struct):
 
     def point(self, label: str) -> Point:
         return next(point for point in self.points if point.label == label)
+
+    def bounds(self) -> list[tuple[float, float]]:
+        """Begin and end of each segment, in seconds since the start."""
+        return bounds(self.job.segments)
 
     def series(self) -> list[Series]:
         return [*loads.series(self.outcome), *self.sampler.series(self.start_s)]
@@ -129,19 +136,20 @@ class Stage:
         beside: Callable[[float], object] | None = None,
     ) -> Measured:
         """Carry a load out. `alone`: nothing else asks this server meanwhile, so its counters have to agree with the
-        clients'. `beside` is told when the load begins, for what a scenario does at the same time.
+        clients'. `beside` is told when the load will begin, for what a scenario does at the same time.
 
         Raises CrewFailed.
         """
         sampler = Sampler(self.clock, server.url, server.token, server.pid, metrics=not server.floor)
-        crew = Crew(self.clock, self.supervisor, self._client_cores, lambda share, _: self._told(what, share))
+        crew = Crew(self.supervisor, self._client_cores, lambda share, _: self._told(what, share))
         try:
             await crew.ready(job)
             before = await sampler.take()
-            watching = self.supervisor.start("bench.sampler", self._sampled(sampler, job))
+            start_s = self.clock.monotonic_s() + SOON_S
+            watching = self.supervisor.start("bench.sampler", self._sampled(sampler, job, start_s))
             if beside is not None:
-                beside(self.clock.monotonic_s())
-            start_s, outcome = await crew.run()
+                beside(start_s)
+            outcome = await crew.run(start_s)
             watching.cancel()
             after = await sampler.take()
         finally:
@@ -155,12 +163,11 @@ class Stage:
             for index, segment in enumerate(job.segments)
             if segment.label != WARM_UP
         ]
-        return Measured(points, outcome, sampler, start_s, windows)
+        return Measured(job, points, outcome, sampler, start_s, windows)
 
-    async def _sampled(self, sampler: Sampler, job: Job) -> None:
+    async def _sampled(self, sampler: Sampler, job: Job, start_s: float) -> None:
         """A sample every half second, and one at each border of segments."""
-        begin_s = self.clock.monotonic_s()
-        borders = [begin_s + end for _, end in bounds(job.segments)]
+        borders = [start_s, *(start_s + end for _, end in bounds(job.segments))]
         while True:
             now_s = self.clock.monotonic_s()
             coming = [border for border in borders if border > now_s]

@@ -50,7 +50,12 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
     ("memory", "agentd.cli.memory:app", "Search, show, export and forget what a session remembers.", ""),
     (
         "trace", "agentd.cli.trace:trace", "Write the facts of a run, one JSON object a line, as the log holds them.",
-        "agentd trace RUN > run.ndjson",
+        "agentd trace RUN > run.ndjson\nagentd trace RUN --follow\nagentd trace run.ndjson --check\n"
+        "agentd trace RUN --check",
+    ),
+    (
+        "export", "agentd.cli.export:export", "Write a session with all its facts, one JSON object a line.",
+        "agentd export review > review.ndjson\nagentd export review --out review.ndjson",
     ),
     (
         "doctor", "agentd.cli.doctor:doctor", "Look for what is wrong, change nothing, name a remedy for each finding.",

@@ -1,0 +1,59 @@
+"""What is alive in a session: started once, and not again while its outcome waits to be decided."""
+
+import asyncio
+
+from agentd.actors.attempts import Attempts, Outcome
+from agentd.clock import SystemClock
+from agentd.core.intents import AttemptEnded
+from agentd.core.session import Work
+from agentd.core.state import Run, Session
+from agentd.protocol.facts import By
+from agentd.supervisor import Supervisor
+
+ANSWER = Work(run="r", task="answer", attempt=1)
+BY = By(principal="local", via="worker")
+
+
+class Rig:
+    """Attempts whose work ends at once; what they did is counted."""
+
+    def __init__(self) -> None:
+        clock = SystemClock()
+        self.supervisor = Supervisor(clock, lambda name: None)
+        self.begun = 0
+        self.outcomes: list[Outcome] = []
+        self.over = asyncio.Event()
+        self.attempts = Attempts(clock, self.supervisor, self._work, self._ended, lambda work: None)
+        run = Run(id="r", kind="chat", state="running", content="hello", accepted=1)
+        self.state = Session(key="s", agent="default", owner="local", runs={"r": run})
+
+    async def _work(self, work: Work) -> Outcome:
+        self.begun += 1
+        return AttemptEnded(by=BY, run=work.run, task=work.task, attempt=work.attempt, outcome="done")
+
+    def _ended(self, outcome: Outcome | None) -> None:
+        assert outcome is not None
+        self.outcomes.append(outcome)
+        self.over.set()
+
+    async def until_over(self) -> None:
+        self.over.clear()
+        self.attempts.reconcile(self.state, [ANSWER])
+        await asyncio.wait_for(self.over.wait(), 5)
+
+
+async def test_an_attempt_whose_outcome_is_not_decided_yet_is_not_made_again() -> None:
+    """Its session was busy with another append: the state that this ends with still names the attempt."""
+    rig = Rig()
+    await rig.until_over()
+    rig.attempts.reconcile(rig.state, [ANSWER])
+    await asyncio.sleep(0)
+    assert (rig.begun, len(rig.attempts)) == (1, 0)
+
+
+async def test_an_attempt_whose_outcome_was_refused_is_made_again() -> None:
+    rig = Rig()
+    await rig.until_over()
+    rig.attempts.decided(rig.outcomes)
+    await rig.until_over()
+    assert rig.begun == 2
