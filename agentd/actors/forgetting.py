@@ -40,23 +40,46 @@ async def forget(
             )  # fmt: skip
     sessions = await _sessions(shared, state.key, ids)
     plans = tuple(f"{run}.p" for run in Gone(frozenset(ids)).runs)
-    told: MemoryForgetDone | None = None
-    words = {*ids, *plans}
+    shared.forgetting.update(sessions)
+    try:
+        return await _forget(shared, directory, state, ids, (*ids, *plans), sessions, by)
+    finally:
+        shared.forgetting.difference_update(sessions)
+        for key in sessions:
+            seat = directory.get(key)
+            if seat is not None and seat.actor is not None:
+                shared.look(seat.actor.state)
+
+
+async def _forget(
+    shared: Shared,
+    directory: Directory,
+    state: Session,
+    asked: tuple[str, ...],
+    ids: tuple[str, ...],
+    sessions: list[str],
+    by: By,
+) -> MemoryForgetDone:
+    """Say it in every session, then clean the disk. No summary is made of the words meanwhile."""
+    said: dict[str, MemoryForgetDone] = {}
+    words = set(ids)
     for key in sessions:
-        summaries = await _summaries(shared, key, ids)
-        words.update(summaries)
-        intent = i.ForgetMemory(by=by, ids=(*ids, *plans), summaries=summaries)
-        reply = await _told(directory, key, intent)
-        if key == state.key:
-            told = reply
-    assert told is not None
+        while True:
+            # One may have been made between this look and the fact; after the fact none can be made of these words.
+            summaries = tuple(name for name in await _summaries(shared, key, ids) if name not in words)
+            if key in said and not summaries:
+                break
+            words.update(summaries)
+            reply = await _told(directory, key, i.ForgetMemory(by=by, ids=ids, summaries=summaries))
+            said.setdefault(key, reply)
+    told = said[state.key]
     gone = Gone(frozenset(words))
-    done = await store.blank(
+    done = await shared.store.blank(
         sorted(words), sessions, lambda body: blanked(body, gone), runs=sorted(touched_runs(gone.ids))
     )
-    purged = await store.purge()
+    purged = await shared.store.purge()
     return MemoryForgetDone(
-        session=told.session, ts=told.ts, memory_ids=ids, bytes_before=told.bytes_before,
+        session=told.session, ts=told.ts, memory_ids=asked, bytes_before=told.bytes_before,
         bytes_after=told.bytes_after, purged=purged, facts=done.facts, sessions=tuple(sessions),
     )  # fmt: skip
 

@@ -117,7 +117,7 @@ class MemoryManager:
             for _ in range(PASSES_MAX):
                 seat = self.directory.get(key)
                 actor = seat.actor if seat is not None else None
-                if actor is None or actor.broken is not None:  # it comes again when it is awake
+                if actor is None or actor.broken is not None or key in self.shared.forgetting:
                     break
                 found = next_range(actor.state, self.shared.caps, going=going)
                 if found is None or not await self._pass(actor, found):
@@ -160,7 +160,7 @@ class MemoryManager:
             bytes=0, origin=lowest_trust([one.origin for one in said]),
         )  # fmt: skip
         intent = i.Compact(
-            by=BY, epoch=state.epoch, ids=range_.ids, item=item, content=text or "(nothing was said)",
+            by=BY, epoch=state.epoch, seq=state.seq, ids=range_.ids, item=item, content=text or "(nothing was said)",
             replaces=range_.replaces, gap=range_.gap, usage=usage,
         )  # fmt: skip
         await self._tell(state.key, intent)

@@ -1,7 +1,7 @@
 """What all sessions of one server share: made by `app.py`, handed to each actor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentd.actors.calibration import Calibration
 from agentd.actors.dispatcher import Dispatcher
@@ -20,7 +20,8 @@ from agentd.supervisor import Supervisor
 @dataclass(frozen=True)
 class Shared:
     """The parts behind a session. `term` is this owner's term at the log (constant on one node). `look`: the memory
-    manager is shown each stored state; a plain call that only notes what has to be done."""
+    manager is shown each stored state; a plain call that only notes what has to be done.
+    `forgetting`: sessions whose words are just being taken from the disk; no summary is made of them meanwhile."""
 
     settings: Settings
     caps: Caps
@@ -37,3 +38,4 @@ class Shared:
     loop_lag_s: Callable[[], float]
     calibration: Calibration
     look: Callable[[Session], None]
+    forgetting: set[str] = field(default_factory=set)

@@ -281,6 +281,7 @@ def compact(draft: Draft, intent: Compact) -> None:
     gaps = {(gap.first, gap.last) for gap in state.gaps}
     stale = (
         intent.epoch != state.epoch
+        or intent.seq < state.forgot_seq
         or not there.issuperset(intent.ids)
         or not summaries.issuperset(intent.replaces)
         or (intent.gap and (intent.item.first, intent.item.last) not in gaps)

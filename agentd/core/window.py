@@ -115,6 +115,7 @@ def _forgotten(state: Session, fact: f.MemoryEvent) -> Session:
         tombstones=tombstones,
         summaries=tuple(item for item in state.summaries if item.id not in old),
         gaps=(*state.gaps, *holes)[-GAPS_MAX:],
+        forgot_seq=fact.seq,
     )
 
 

@@ -39,9 +39,9 @@ def carve(path: Path, into: sqlite3.Connection) -> None:
             for key, values in _leaf_rows(pages, number):
                 for table, (_, shape) in shapes.items():
                     if _fits(values, shape):
-                        names = ", ".join(["id", *shapes[table][0][: len(values) - 1]])
+                        columns = ", ".join(["id", *shapes[table][0][: len(values) - 1]])
                         marks = ", ".join("?" * len(values))
-                        into.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", (key, *values[1:]))
+                        into.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", (key, *values[1:]))
                         break
     into.execute("COMMIT")
 

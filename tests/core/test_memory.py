@@ -94,7 +94,7 @@ class Talk:
             )  # fmt: skip
             self.tell(
                 i.Compact(
-                    by=SELF, epoch=self.state.epoch, ids=found.ids, item=item, content=text, replaces=found.replaces,
+                    by=SELF, epoch=self.state.epoch, seq=self.state.seq, ids=found.ids, item=item, content=text, replaces=found.replaces,
                     gap=found.gap,
                 )
             )  # fmt: skip
@@ -250,8 +250,8 @@ def test_a_summary_that_comes_too_late_leaves_no_fact() -> None:
     epoch = talk.state.epoch
     talk.tell(i.NewEpoch(by=BY))
     before = len(talk.log)
-    talk.tell(i.Compact(by=SELF, epoch=epoch, ids=found.ids, item=item, content="late"))
-    talk.tell(i.Compact(by=SELF, epoch=talk.state.epoch, ids=found.ids, item=item, content="late"))
+    talk.tell(i.Compact(by=SELF, epoch=epoch, seq=talk.state.seq, ids=found.ids, item=item, content="late"))
+    talk.tell(i.Compact(by=SELF, epoch=talk.state.epoch, seq=talk.state.seq, ids=found.ids, item=item, content="late"))
     assert len(talk.log) == before
 
 
@@ -263,7 +263,7 @@ def test_the_same_range_is_summarised_once() -> None:
     assert found is not None
     before = len(talk.log)
     item = f.SummaryItem(id="again", first=found.first, last=found.last, entries=2, bytes=0, origin="user")
-    talk.tell(i.Compact(by=SELF, epoch=0, ids=found.ids, item=item, content="again"))
+    talk.tell(i.Compact(by=SELF, epoch=0, seq=talk.state.seq, ids=found.ids, item=item, content="again"))
     assert len(talk.log) == before
 
 
@@ -375,6 +375,19 @@ def test_forgetting_leaves_a_gap_that_is_summarised_anew() -> None:
     assert (again.first, again.last) == (found.first, found.last)
     assert talk.state.gaps == ()
     assert len(talk.state.summaries) == 1
+
+
+def test_a_summary_of_words_that_were_forgotten_meanwhile_is_not_taken() -> None:
+    talk = Talk()
+    for _ in range(4):
+        talk.turn("u" * 10, "a" * 10)
+    found = next_range(talk.state, CAPS, going=False)
+    assert found is not None
+    read_at = talk.state.seq
+    talk.tell(i.ForgetMemory(by=BY, ids=(found.first,)))
+    item = f.SummaryItem(id="sum", first=found.first, last=found.last, entries=2, bytes=0, origin="user")
+    talk.tell(i.Compact(by=SELF, epoch=0, seq=read_at, ids=found.ids, item=item, content="with the words"))
+    assert talk.state.summaries == ()
 
 
 def test_the_plan_of_a_goal_stays_in_memory() -> None:
