@@ -12,8 +12,9 @@ from typing import Any
 
 from agentd.clock import Clock
 from agentd.core.intents import AnyIntent, AttemptEnded, PlanProposed
-from agentd.core.session import Work
+from agentd.core.session import Work, begun
 from agentd.core.state import Session
+from agentd.protocol.facts import By, Cause
 from agentd.supervisor import Supervisor
 
 ABANDON_S = 10.0
@@ -74,11 +75,16 @@ class Attempts:
         return any((work.run, work.task, work.attempt) == (run, task, attempt) for work in self._alive)
 
     def reconcile(self, state: Session, due: Sequence[Work]) -> None:
-        """Start what is due and not alive, end what is alive and not due."""
+        """Start what is due and not alive, end what is alive and not due; tell the end of what was begun and ended in
+        one step, because nobody works at it who could."""
         wanted = set(due)
         for work, alive in list(self._alive.items()):
             if work not in wanted and not alive.ending:
                 self._end(alive)
+        for work in begun(state):
+            if work not in wanted and work not in self._alive and work not in self._told:
+                self._told[work] = _never_alive(work)
+                self._ended(self._told[work])
         if self.draining:
             return
         for work in due:
@@ -125,3 +131,10 @@ class Attempts:
     def _check(self, alive: Alive) -> None:
         if self._alive.get(alive.work) is alive:
             self._abandoned(alive.work)
+
+
+def _never_alive(work: Work) -> AttemptEnded:
+    return AttemptEnded(
+        by=By(principal="agentd", via="timer"), run=work.run, task=work.task, attempt=work.attempt, step=work.step,
+        outcome="cancelled", cause=Cause(code="cancelled", message="cancelled before it began", task=work.task),
+    )  # fmt: skip

@@ -19,7 +19,18 @@ from agentd.bench.client import NotOpened
 from agentd.bench.crew import CrewFailed
 from agentd.bench.proxy import FAULTS
 from agentd.bench.results import Machine, Result, Scenario
-from agentd.bench.scenarios import chat, goal, saturation
+from agentd.bench.scenarios import (
+    chat,
+    control,
+    fanout,
+    goal,
+    growth,
+    idle,
+    reconnect,
+    saturation,
+    slow,
+    soak,
+)
 from agentd.bench.stage import Options, Stage
 from agentd.clock import SystemClock
 from agentd.supervisor import Supervisor
@@ -33,7 +44,8 @@ class Known(NamedTuple):
     run: Callable[[Stage], Awaitable[Scenario]]
 
 
-SCENARIOS: dict[str, Known] = {module.NAME: Known(module.TITLE, module.run) for module in (chat, goal, saturation)}
+MODULES = (chat, goal, saturation, fanout, reconnect, slow, control, soak, idle, growth)
+SCENARIOS: dict[str, Known] = {module.NAME: Known(module.TITLE, module.run) for module in MODULES}
 """By name, in the order in which they run."""
 
 

@@ -55,7 +55,7 @@ from agentd.core.state import Run, Session
 from agentd.protocol import facts as f
 from agentd.protocol.errors import Conflict, NotFound, Overloaded
 
-__all__ = ["Decision", "Work", "decide", "due", "next_timer"]
+__all__ = ["Decision", "Work", "begun", "decide", "due", "next_timer"]
 
 
 def decide(state: Session, intent: AnyIntent, given: Given) -> Decision:
@@ -90,6 +90,14 @@ def due(state: Session) -> tuple[Work, ...]:
     """All attempts that have to be alive now; what is alive and not named here has to end (design 1.2)."""
     current = state.run
     if current is None or current.state == "cancelling" or current.failing is not None:
+        return ()
+    return begun(state)
+
+
+def begun(state: Session) -> tuple[Work, ...]:
+    """All attempts whose end is not stored yet, also those of a run that is ending."""
+    current = state.run
+    if current is None:
         return ()
     if current.planning.active:
         return (Work(current.id, "planning", current.planning.number),)

@@ -2,10 +2,12 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
 from agentd.actors.attempts import Attempts, Outcome
 from agentd.clock import SystemClock
 from agentd.core.intents import AttemptEnded
-from agentd.core.session import Work
+from agentd.core.session import Work, begun, due
 from agentd.core.state import Run, Session
 from agentd.protocol.facts import By
 from agentd.supervisor import Supervisor
@@ -57,3 +59,18 @@ async def test_an_attempt_whose_outcome_was_refused_is_made_again() -> None:
     rig.attempts.decided(rig.outcomes)
     await rig.until_over()
     assert rig.begun == 2
+
+
+async def test_an_attempt_that_was_begun_and_cancelled_in_one_step_has_its_end_told_once() -> None:
+    """Nobody ever worked at it, so nobody else can tell; a run was left in `cancelling` for ever."""
+    rig = Rig()
+    run = rig.state.runs["r"]
+    cancelling = replace(run, state="cancelling", answer=replace(run.answer, active=True, number=1))
+    state = replace(rig.state, runs={"r": cancelling}, current="r")
+    assert (due(state), begun(state)) == ((), (ANSWER,))
+    rig.attempts.reconcile(state, due(state))
+    rig.attempts.reconcile(state, due(state))
+    (outcome,) = rig.outcomes
+    assert isinstance(outcome, AttemptEnded)
+    assert (outcome.run, outcome.task, outcome.attempt, outcome.outcome) == ("r", "answer", 1, "cancelled")
+    assert rig.begun == 0

@@ -230,3 +230,19 @@ def refused_start(server: Faulty) -> tuple[int, str]:
     """Exit code and what stands on stderr."""
     done = subprocess.run(server.command(), env=server.env, capture_output=True, text=True, timeout=20, check=False)
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("content", ["hello", "/goal a; b; then c"])
+async def test_a_run_that_is_begun_and_cancelled_in_one_step_ends(make: MAKE, content: str) -> None:
+    """Both commands waited for the same commit, so its attempt was cancelled before anybody worked at it."""
+    server = make(commit_s=0.2)
+    await server.start()
+    async with server.connect("both") as socket:
+        await socket.send('{"type": "session.new", "id": "n"}')
+        await socket.send(json.dumps({"type": "chat.send", "id": "c", "content": content}))
+        await socket.send('{"type": "agent.control", "id": "x", "action": "cancel"}')
+        done = (await until(socket, lambda frame: frame.get("request") == "x"))[-1]
+        assert (done["type"], done["still_running"]) == ("control.done", 0)
+        assert (await ask(socket, type="agent.control", action="state"))["runs"] == []
+    ends = [fact["type"] for fact in await all_facts(server, "both") if fact["type"].startswith("run.ca")]
+    assert ends == ["run.cancelling", "run.cancelled"] or ends == ["run.cancelled"]

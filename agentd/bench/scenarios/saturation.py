@@ -18,9 +18,11 @@ NAME = "saturation"
 TITLE = "A sweep of offered load to four times the knee and back"
 UNIT = "turn"
 UP = (0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
-UP_QUICK = (0.5, 1.0, 2.0, 4.0)
-DOWN = (2.0, 0.5)
+UP_QUICK = (0.5, 1.0, 4.0)
+DOWN = 2.0
 BACK_SHARE = 0.5
+BACK_S = 6.0
+BACK_QUICK_S = 4.0
 KNEE_SHARE = 0.95
 NORMAL_TIMES = 2.0
 NORMAL_MS = 25.0
@@ -60,8 +62,10 @@ async def _sweep(stage: Stage, server: Server, name: str, ask: Ask, sessions: in
     up = UP_QUICK if stage.options.quick else UP
     segments = [Segment(stage.options.warm_up_s, rate * up[0], WARM_UP)]
     segments += [Segment(seconds, rate * share, f"{name}, {share:g} × peak") for share in up]
-    segments += [Segment(seconds, rate * share, f"{name}, back at {share:g} × peak") for share in DOWN[:-1]]
-    segments.append(Segment(max(2 * seconds, 6.0), rate * BACK_SHARE, f"{name}, back at {BACK_SHARE:g} × peak"))
+    if not stage.options.quick:
+        segments.append(Segment(seconds, rate * DOWN, f"{name}, back at {DOWN:g} × peak"))
+    back_s = BACK_QUICK_S if stage.options.quick else max(2 * seconds, BACK_S)
+    segments.append(Segment(back_s, rate * BACK_SHARE, f"{name}, back at {BACK_SHARE:g} × peak"))
     job = stage.job(server, segments, ask=ask, sessions=sessions)
     return await stage.measure(server, job, f"{name}, sweep")
 
