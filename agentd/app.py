@@ -15,11 +15,13 @@ import msgspec
 import structlog
 
 from agentd import __version__
+from agentd.actors.calibration import Calibration
 from agentd.actors.directory import Directory
 from agentd.actors.dispatcher import Dispatcher
 from agentd.actors.heartbeat import Heartbeat
 from agentd.actors.identity_files import IdentityFiles
 from agentd.actors.load import Load
+from agentd.actors.memory_manager import MemoryManager
 from agentd.actors.server import ServerActor
 from agentd.actors.shared import Shared
 from agentd.clock import Clock, SystemClock
@@ -47,7 +49,7 @@ from agentd.store.backup import Backups
 from agentd.store.errors import StoreError
 from agentd.store.sqlite import SqliteStore
 from agentd.supervisor import Supervisor
-from agentd.telemetry import Collector, LoopLag, Metrics
+from agentd.telemetry import Collector, LoopLag, Metrics, resident_bytes
 
 DRAIN_ATTEMPTS_S = 8.0
 DRAIN_SOCKETS_S = 1.5
@@ -98,6 +100,7 @@ class App:
         server: ServerActor,
         reception: Reception,
         edge: EdgeServer,
+        memory: MemoryManager,
         streams: Streams,
         lag: LoopLag,
         collector: Collector,
@@ -110,6 +113,7 @@ class App:
         self.server = server
         self.reception = reception
         self.edge = edge
+        self.memory = memory
         self._streams = streams
         self._lag = lag
         self._collector = collector
@@ -158,8 +162,11 @@ class App:
             known_secrets=frozenset(key for key in (api_key(env),) if key),
             notices=_notices(store, chosen_by_default(chosen)),
             loop_lag_s=lambda: lag.last_s,
+            calibration=Calibration(),
+            look=lambda state: memory.look(state),
         )
-        directory = Directory(shared)
+        directory = Directory(shared, resident_bytes)
+        memory = MemoryManager(shared, directory)
         server = ServerActor(shared)
         reception = Reception(shared, directory, server, auth, store.opening.log_id)
         http = HttpApp(ready=lambda: _reasons(reception), render=lambda: scrape.render(), auth=auth, clock=clock)
@@ -171,7 +178,9 @@ class App:
         )  # fmt: skip
         scrape = Scrape(metrics, shared, directory, edge)
         collector = Collector(clock, metrics)
-        return cls(shared, directory, server, reception, edge, streams, lag, collector, state_dir, stopping, fatal)
+        return cls(
+            shared, directory, server, reception, edge, memory, streams, lag, collector, state_dir, stopping, fatal
+        )
 
     async def start(self) -> None:
         """Listen, recover, be ready."""
@@ -194,6 +203,8 @@ class App:
         supervisor.keep("streams.sweep", self._streams.run)
         supervisor.keep("loop lag", self._lag.watch)
         supervisor.keep("keys.prune", self._prune_keys)
+        supervisor.keep("memory", self.memory.run)
+        supervisor.keep("memory.index", self.memory.index)
         if shared.settings.heartbeat.enabled:
             supervisor.keep("heartbeat", Heartbeat(shared, self.directory).run)
         await shared.identity.read(DEFAULT_AGENT)
@@ -245,18 +256,18 @@ class App:
         self.reception.draining_ms = round(DRAIN_ATTEMPTS_S * 1000)
         self.edge.drain()
         shared.dispatcher.hold(True)
-        for actor in self.directory:
+        actors = [seat.actor for seat in self.directory if seat.actor is not None]
+        for actor in actors:
             actor.drain()
-            frame = ServerDraining(
-                session=actor.state.key, ts=shared.clock.now_ms(), deadline_ms=self.reception.draining_ms
-            )
-            actor.feed.signal(encode(frame))
+        for seat in self.directory:
+            frame = ServerDraining(session=seat.key, ts=shared.clock.now_ms(), deadline_ms=self.reception.draining_ms)
+            seat.feed.signal(encode(frame))
         try:
             async with asyncio.timeout(DRAIN_ATTEMPTS_S):
-                for actor in self.directory:
+                for actor in actors:
                     await actor.attempts_ended()
         except TimeoutError:
-            log.warning("drain.cut_off", attempts=sum(actor.attempts for actor in self.directory))
+            log.warning("drain.cut_off", attempts=sum(actor.attempts for actor in actors))
         if not self._fatal:
             try:
                 await self.server.record(f.ServerStopped, drained=True)

@@ -38,7 +38,7 @@ class Scrape:
         metrics.workers_active.set(dispatcher.workers.in_use)
         metrics.model_calls_in_flight.set(dispatcher.models.in_use)
         metrics.sockets.set(self._edge.open_sockets)
-        metrics.sessions_awake.set(len(self._directory))
+        metrics.sessions_awake.set(self._directory.awake)
         metrics.mailbox_depth_max.set(max((actor.waiting for actor in self._directory), default=0))
 
     def _counters(self) -> None:

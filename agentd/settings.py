@@ -74,7 +74,9 @@ class Memory(Section, frozen=True):
 
     high_water: Share = 0.9  # compaction begins
     low_water: Share = 0.7  # and ends
+    rest_s: Seconds = 600  # a session in which nothing happened leaves memory; its sockets stay
     keep_days: Days = 0  # 0: for ever
+    keep_entries: Annotated[int, Meta(ge=0, le=100_000_000)] = 0  # newest entries of a session; 0: all
     keep_snapshots: Annotated[int, Meta(ge=1, le=1_000)] = 2
 
 

@@ -6,6 +6,8 @@ causes something counts it; what is a state (sockets, mailboxes) is read when it
 """
 
 import gc
+import resource
+import sys
 from collections import deque
 from collections.abc import Mapping
 
@@ -184,3 +186,13 @@ class Collector:
             return
         self.pause_max_s = max(self.pause_max_s, now_s - self._began_s)
         self._pauses[info["generation"]].observe(now_s - self._began_s)
+
+
+def resident_bytes() -> int:
+    """Memory that this process has in RAM; where the system does not say, the most that it ever had."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

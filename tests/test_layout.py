@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LINES_MAX = 400
 LONG = {  # path: why it has to be longer
     "agentd/protocol/facts.py": "all facts on one page: the durable format",
+    "agentd/core/intents.py": "all commands, what comes with them and what answers them, on one page: a list of values",
 }
 
 BANNED_STEMS = {"helper", "helpers", "util", "utils", "common", "base", "misc", "impl", "handler", "handlers"}

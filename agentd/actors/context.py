@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from agentd.core.state import Run, Session
+from agentd.core.window import held_ids
 from agentd.protocol import facts as f
 from agentd.protocol.codec import decode_fact
 from agentd.store.store import Store
 
 PATH_ENTRIES = 64
+SLACK = 64  # contents that may linger until the next clearing
 
 
 class Words:
@@ -25,12 +27,14 @@ class Words:
         self.contents: dict[str, str] = {}
         self.results: dict[str, Any] = {}
         self.failures: dict[str, str] = {}
+        self.ahead: dict[str, str] = {}
 
     def heard(self, facts: Sequence[f.AnyFact], before: Session, after: Session) -> None:
         """Keep the words of a stored step; let go of those that left working memory."""
         for fact in facts:
             match fact:
                 case f.RunStarted():
+                    self._jumped(fact.window or (), fact.summaries)
                     run = after.runs.get(fact.run or "") or before.runs.get(fact.run or "")
                     accepted = (a.content for a in facts if isinstance(a, f.RunAccepted) and a.run == fact.run)
                     self.contents[fact.entry] = run.content if run is not None else next(accepted, "")
@@ -41,14 +45,22 @@ class Words:
                     self.contents[fact.entry] = fact.content
                 case f.AgentStatus():
                     self._ended(fact)
-                case f.MemoryEvent() | f.SessionEpoch() | f.SessionLeaf():
-                    self._forget(after)
+                case f.MemoryEvent():
+                    self._remembered(fact)
+                case f.MemoryImported():
+                    self.contents.update({item.id: item.content for item in fact.items})
+                case f.SessionLeaf() | f.SessionCreated():
+                    self._jumped(fact.window, fact.summaries)
+                case f.RunCompleted() | f.RunFailed() | f.RunCancelled():
+                    if fact.memory is not None:
+                        self.contents[fact.memory.id] = fact.plan or ""
                 case _:
                     pass
+        self._forget(after)
 
     async def load(self, store: Store, state: Session) -> None:
         """Everything that the state speaks of, read from the store."""
-        ids = [item.id for item in state.window]
+        ids = held_ids(state)
         rows = await store.entries(ids)
         self.contents = {name: row.content for name, row in rows.items()}
         run = state.run
@@ -78,21 +90,35 @@ class Words:
                 return
             after = page.first + len(page.bodies) - 1
 
+    def _jumped(self, window: Sequence[f.WindowItem], summaries: Sequence[f.SummaryItem]) -> None:
+        """Words of a path that was read ahead of the step."""
+        for name in [*(item.id for item in window), *(item.id for item in summaries)]:
+            if name in self.ahead:
+                self.contents[name] = self.ahead[name]
+
+    def _remembered(self, fact: f.MemoryEvent) -> None:
+        if fact.item is not None:
+            self.contents[fact.item.id] = fact.summary or ""
+        if fact.content is not None:
+            self.contents.update(dict.fromkeys(fact.ids, fact.content))
+        if fact.event == "forget":
+            self.contents.update({name: "" for name in fact.ids if name in self.contents})
+            self.ahead = {}
+        for item in fact.window or ():
+            if item.id not in self.contents and item.id in self.ahead:
+                self.contents[item.id] = self.ahead[item.id]
+
     def _forget(self, after: Session) -> None:
-        kept = {item.id for item in after.window}
+        """Only what working memory holds now, and the run in progress."""
+        if len(self.contents) <= 2 * (len(after.window) + len(after.summaries)) + SLACK:
+            return
+        kept = set(held_ids(after))
         run = after.run
         prefix = f"{run.id}." if run is not None else None
         self.contents = {
             name: text for name, text in self.contents.items()
             if name in kept or (prefix is not None and name.startswith(prefix))
         }  # fmt: skip
-
-
-def window_items(path: Sequence[tuple[str, str, str]]) -> tuple[f.WindowItem, ...]:
-    """What a jump to another leaf takes into working memory."""
-    return tuple(
-        f.WindowItem(id=name, role=role, kind="message", bytes=len(content.encode())) for name, role, content in path
-    )
 
 
 def text_of(result: Any) -> str:

@@ -3,26 +3,24 @@
 from msgspec.structs import replace
 
 from agentd.actors.directory import Directory
-from agentd.actors.session import SessionActor
+from agentd.actors.seat import Seat
 from agentd.actors.shared import Shared
-from agentd.core.admission import session_figures
-from agentd.core.heartbeat import beat, permitted
+from agentd.core.heartbeat import permitted
 from agentd.protocol.codec import encode
 from agentd.protocol.signals import Liveness
 
 
-def liveness(actor: SessionActor, operator: bool) -> Liveness:
+def liveness(seat: Seat, operator: bool) -> Liveness:
     """A beat of one session, as somebody with or without the scope `operator` may see it."""
-    shared, state = actor.shared, actor.state
-    found = beat(state, shared.load.server_paused)
+    found, figures = seat.beat()
     return Liveness(
-        session=state.key,
-        ts=shared.clock.now_ms(),
+        session=seat.key,
+        ts=seat.shared.clock.now_ms(),
         phase="heartbeat",
         status=found.status,
         message=found.message,
         suggestions=permitted(found.suggestions, operator),
-        backpressure=session_figures(state, shared.caps, shared.load.retry_after_ms(state.mode == "paused")),
+        backpressure=figures,
     )
 
 
@@ -38,12 +36,12 @@ class Heartbeat:
         settings = self._shared.settings.heartbeat
         while True:
             await self._shared.clock.sleep(settings.interval_s)
-            for actor in self._directory:
-                if actor.feed.followers:
-                    self.tell(actor)
+            for seat in self._directory:
+                if seat.feed.followers:
+                    self.tell(seat)
 
-    def tell(self, actor: SessionActor) -> None:
-        everything = liveness(actor, operator=True)
+    def tell(self, seat: Seat) -> None:
+        everything = liveness(seat, operator=True)
         reduced = replace(everything, suggestions=permitted(everything.suggestions, False))
         chat = None if reduced == everything else encode(reduced)
-        actor.feed.signal(encode(everything), chat)
+        seat.feed.signal(encode(everything), chat)

@@ -30,6 +30,7 @@ class Load:
         self.reserved = 0
         self.server_paused = False
         self.drained_before = False
+        self.memory_full = False
         self.draining = False
         self.refused: dict[str, int] = {}
         self.runs: dict[str, int] = {}

@@ -1,19 +1,40 @@
 """The prompts of a session's model calls: its words, put in order by `core/prompt.py`, as the provider takes them."""
 
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from msgspec.structs import replace
+
+from agentd.actors.ahead import path_to
 from agentd.actors.context import text_of
 from agentd.actors.desk import Desk
 from agentd.actors.repair import asked_for
 from agentd.core.prompt import Assembled, Budget, Evidence, Item, PromptParts, assemble
 from agentd.core.references import filled, named_outputs
 from agentd.core.state import TERMINAL, Run, Session, Task
+from agentd.core.tokens import cut_to_bytes
+from agentd.core.window import held_ids
+from agentd.protocol.errors import StorageUnavailable
+from agentd.protocol.facts import WindowItem
 from agentd.providers.provider import Message, ModelRequest
 
 PROMPT_TOKENS = 32_000
+RECENT_TURNS = 8
+RECALL_ITEMS = 3
+RECALL_LOOK = 16
+RECALL_CHARS = 500
+RECALL_BYTES = 2_048
+RECALL_S = 0.5
+
+log = structlog.get_logger(__name__)
 
 
-async def for_answer(desk: Desk, run: Run) -> ModelRequest:
-    """What the answer of a run is made from: the path up to its newest entry, and what its tasks brought."""
-    return _request(await context(desk, run), "answer")
+async def for_answer(desk: Desk, run: Run) -> tuple[ModelRequest, tuple[str, ...]]:
+    """What the answer of a run is made from: the path up to its newest entry, and what its tasks brought; and what of
+    it was cut or left out, a sentence each."""
+    assembled = await context(desk, run)
+    return _request(assembled, "answer"), assembled.cut
 
 
 async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
@@ -32,54 +53,121 @@ async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
         evidence=tuple(_evidence(desk, run, name) for name in _inputs(run, task)),
         plan_summary=f"goal: {run.goal or run.content}",
     )
-    return _request(assemble(parts, Budget(PROMPT_TOKENS)), "task")
+    return _request(assemble(parts, _budget(desk)), "task")
 
 
 async def context(desk: Desk, run: Run) -> Assembled:
     """What the next model call of this run would get."""
-    path = await _path(desk, run)
-    current = path.pop() if path else Item(id=f"{run.id}.u", role="user", kind="message", content=run.content)
-    identity = await desk.shared.identity.latest(desk.state.agent)
+    state = desk.state
+    if run.tip is not None and run.tip == state.leaf:
+        items, summaries = await _held(desk, state)
+    elif run.tip is not None:
+        path = await path_to(desk.shared, state.key, run.tip)
+        items = [_item(item, path.contents) for item in path.window]
+        summaries = [_summary(one.id, path.contents) for one in path.summaries]
+    else:
+        items, summaries = [], []
+    entry = f"{run.id}.u"
+    items = [replace(item, content=run.content) if item.id == entry else item for item in items]
+    place = next((n for n in range(len(items) - 1, -1, -1) if items[n].id == (run.tip or entry)), None)
+    said = Item(id=entry, role="user", kind="message", content=run.content)
+    current = items.pop(place) if place is not None else said
     evidence = tuple(_evidence(desk, run, name) for name, task in run.tasks.items() if task.status in TERMINAL)
-    parts = PromptParts(
-        identity=identity.text,
-        current=current,
-        history=tuple(path),
-        evidence=evidence,
-        plan_summary=f"goal: {run.goal}" if run.goal else None,
-    )
-    return assemble(parts, Budget(PROMPT_TOKENS))
+    parts = _parts(
+        desk, state, items, summaries, current=current, evidence=evidence,
+        plan_summary=f"goal: {run.goal}" if run.goal else None, identity=await _identity(desk),
+        recalled=await _recalled(desk, state, run.tip or entry, run.content, items),
+    )  # fmt: skip
+    return assemble(parts, _budget(desk))
 
 
 async def idle_context(desk: Desk, state: Session) -> Assembled:
     """What a turn that began now would get, before its own words."""
-    identity = await desk.shared.identity.read(state.agent)
-    parts = PromptParts(
-        identity=identity.text,
-        current=Item(id="next", role="user", kind="message", content=""),
-        history=tuple(_window(desk, state)),
+    items, summaries = await _held(desk, state)
+    current = Item(id="next", role="user", kind="message", content="")
+    return assemble(
+        _parts(desk, state, items, summaries, current=current, identity=await _identity(desk)), _budget(desk)
     )
-    return assemble(parts, Budget(PROMPT_TOKENS))
 
 
-async def _path(desk: Desk, run: Run) -> list[Item]:
-    """Oldest first, the run's newest entry last; from memory while the run is on the active path."""
-    state = desk.state
-    if run.tip is not None and run.tip == state.leaf:
-        return _window(desk, state)
-    if run.tip is None:
-        return []
-    return [
-        Item(id=name, role=role, kind="message", content=content)
-        for name, role, content in await desk.words.path(desk.shared.store, run.tip)
-    ]
+async def _identity(desk: Desk) -> str:
+    return (await desk.shared.identity.latest(desk.state.agent)).text
 
 
-def _window(desk: Desk, state: Session) -> list[Item]:
+def _budget(desk: Desk) -> Budget:
+    return Budget(PROMPT_TOKENS, desk.shared.calibration.bytes_per_token(desk.shared.provider.model))
+
+
+def _parts(
+    desk: Desk,
+    state: Session,
+    items: list[Item],
+    summaries: list[Item],
+    *,
+    current: Item,
+    identity: str,
+    evidence: tuple[Evidence, ...] = (),
+    plan_summary: str | None = None,
+    recalled: tuple[Item, ...] = (),
+) -> PromptParts:
+    """Pins and what was brought back are quoted; all else of the window is the conversation. The newest entries stay
+    turns even when they are pinned."""
+    marks = {item.id: item for item in state.window}
+    recent = {item.id for item in items[-RECENT_TURNS:]}
+    apart = {name for name, item in marks.items() if (item.pinned and name not in recent) or item.loaded}
+    pinned = [item for item in items if item.id in apart]
+    return PromptParts(
+        identity=identity,
+        current=current,
+        history=tuple(item for item in items if item.id not in apart),
+        summaries=tuple(summaries),
+        pinned=tuple(pinned),
+        recalled=recalled,
+        evidence=evidence,
+        plan_summary=plan_summary,
+    )
+
+
+async def _held(desk: Desk, state: Session) -> tuple[list[Item], list[Item]]:
+    """The window with its words, oldest first, and the summaries before it."""
     contents = desk.words.contents
-    return [
-        Item(id=item.id, role=item.role, kind=item.kind, content=contents.get(item.id, "")) for item in state.window
-    ]
+    missing = [name for name in held_ids(state) if name not in contents]
+    if missing:
+        rows = await desk.shared.store.entries(missing)
+        contents = {**contents, **{name: row.content for name, row in rows.items()}}
+    return (
+        [_item(item, contents) for item in state.window if contents.get(item.id)],
+        [_summary(item.id, contents) for item in state.summaries],
+    )
+
+
+def _item(item: WindowItem, contents: Mapping[str, str]) -> Item:
+    role = "plan" if item.kind == "plan" else item.role
+    return Item(id=item.id, role=role, kind=item.kind, content=contents.get(item.id, ""))
+
+
+def _summary(name: str, contents: Mapping[str, str]) -> Item:
+    return Item(id=name, role="summary", kind="summary", content=contents.get(name, ""))
+
+
+async def _recalled(desk: Desk, state: Session, leaf: str, topic: str, items: list[Item]) -> tuple[Item, ...]:
+    """What long-term memory has of the path on this turn's words; only when working memory has let go of something."""
+    if not state.summaries and not state.tombstones:
+        return ()
+    try:
+        async with asyncio.timeout(RECALL_S):
+            found = await desk.shared.store.query(
+                state.key, leaf=leaf, topic=topic[:RECALL_CHARS], kinds=["message"], path_only=True, limit=RECALL_LOOK
+            )
+    except (TimeoutError, StorageUnavailable) as error:
+        log.warning("recall.skipped", session=state.key, reason=type(error).__name__)
+        return ()
+    known = {item.id for item in items} | {leaf}
+    rows = [one.row for one in found if one.row.id not in known and one.row.content][:RECALL_ITEMS]
+    return tuple(
+        Item(id=row.id, role=f"{row.origin} {row.role}", kind=row.kind, content=cut_to_bytes(row.content, RECALL_BYTES))
+        for row in rows
+    )
 
 
 def _inputs(run: Run, task: Task) -> list[str]:

@@ -15,22 +15,23 @@ from typing import Any
 
 import structlog
 
+from agentd.actors.ahead import Ahead, Path, Paths, know, read_ahead, run_paths
 from agentd.actors.attempts import Attempts, Outcome
 from agentd.actors.caller import Caller
-from agentd.actors.context import Words, window_items
+from agentd.actors.context import Words
 from agentd.actors.feed import Feed
 from agentd.actors.mailbox import Envelope, Lane, Mailbox
 from agentd.actors.permits import Held
 from agentd.actors.shared import Shared
 from agentd.actors.shown import answer_with, state_shown
 from agentd.actors.steady import Steady
-from agentd.actors.step import Ahead, Step, Taken, append_of
+from agentd.actors.step import Step, Taken, append_of
 from agentd.actors.stopping import Stopping
 from agentd.actors.waiting import Waiting
 from agentd.actors.worker import Worker
 from agentd.clock import Timer
 from agentd.core import intents as i
-from agentd.core.session import Work, decide, due, next_timer
+from agentd.core.session import Work, decide, due, next_timer, wants
 from agentd.core.state import Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
@@ -48,11 +49,11 @@ log = structlog.get_logger(__name__)
 class SessionActor:
     """One session that is awake. `state` is the published one; questions read it without asking."""
 
-    def __init__(self, shared: Shared, state: Session, words: Words) -> None:
+    def __init__(self, shared: Shared, state: Session, words: Words, feed: Feed | None = None) -> None:
         self.shared = shared
         self.state = state
         self.words = words
-        self.feed = Feed(state.key, state.seq, shared.store, shared.clock, shared.supervisor)
+        self.feed = feed or Feed(state.key, state.seq, shared.store, shared.clock, shared.supervisor)
         self.touched_s = shared.clock.monotonic_s()
         self._mailbox = Mailbox(shared.settings.limits.mailbox, shared.settings.limits.control)
         self._held = Held(state.key, shared.dispatcher, shared.caps.dispatch)
@@ -69,7 +70,7 @@ class SessionActor:
         self._snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._failures = 0
         self._counted = 0
-        self._paths: dict[str, tuple[f.WindowItem, ...]] = {}
+        self._paths = Paths()
         self.broken: str | None = None
         self.first = 1
         self._count(state)
@@ -80,6 +81,13 @@ class SessionActor:
     def idle(self) -> bool:
         """Nobody would miss it: no work, no followers, nothing in the mailbox."""
         return not (self._at_work or self._mailbox or self._attempts or self.feed.followers or self.state.runs)
+
+    @property
+    def restful(self) -> bool:
+        """Its state may leave memory: nothing runs, nothing waits for a permit, nobody waits for an answer of it."""
+        if self._at_work or self._mailbox or self._attempts or self._waiting or self._stopping or self.feed.stream:
+            return False
+        return not any(wants(self.state, self.shared.load.server_paused, self.shared.caps.dispatch))
 
     @property
     def attempts(self) -> int:
@@ -157,12 +165,14 @@ class SessionActor:
 
     async def _step(self, envelopes: list[Envelope]) -> None:
         try:
-            ahead = await self._read_ahead(envelopes)
+            intents = [envelope.intent for envelope in envelopes]
+            ahead = await read_ahead(self.shared, self.state, intents, self._paths, self.words.contents)
         except AgentdError as error:
             self._not_stored(envelopes, error)
             return
         before = self.state
         facts, taken = self._decide(envelopes, ahead)
+        self.words.ahead = {**self._paths.contents, **ahead.contents}
         if facts:
             after = taken.state
             bodies = [encode(fact) for fact in facts]
@@ -195,34 +205,14 @@ class SessionActor:
         self.broken = self.shared.clock.new_id("fault")
         log.error("session.broken", session=self.state.key, fault=self.broken, reason=error.message)
 
-    async def _read_ahead(self, envelopes: Sequence[Envelope]) -> Ahead:
-        """What the rules of this step may need and the state does not hold (design 1.2)."""
-        ahead = Ahead()
-        store = self.shared.store
-        for envelope in envelopes:
-            intent = envelope.intent
-            if isinstance(intent, i.StartRun):
-                if intent.key is not None and intent.key not in ahead.keys:
-                    used = await store.key(self.state.key, intent.key)
-                    if used is not None:
-                        ahead.keys[intent.key] = i.UsedKey(run=used.run, body_hash=used.body_hash)
-                if intent.leaf_id is not None and intent.leaf_id not in self._paths:
-                    await self.know_path(intent.leaf_id)
-            elif isinstance(intent, i.Cancel) and intent.run is not None and intent.run not in self.state.runs:
-                row = await store.run(intent.run)
-                if row is not None and row.session == self.state.key:
-                    ahead.ended_runs.add(intent.run)
-            elif isinstance(intent, i.NewEpoch | i.ClearSaturation) and self.state.leaf is not None:
-                self._paths[self.state.leaf] = self.state.window
-        if self.state.queue or any(isinstance(envelope.intent, i.StartRun) for envelope in envelopes):
-            ahead.identity = (await self.shared.identity.read(self.state.agent)).hash
-        return ahead
+    def know(self, leaf: str, path: Path) -> None:
+        """A path that a command on its way will need."""
+        self._paths.know(leaf, path)
 
-    async def know_path(self, leaf: str) -> None:
-        """Read the path that ends in `leaf`, for a run that will start there."""
-        path = await self.words.path(self.shared.store, leaf)
-        if path:
-            self._paths[leaf] = window_items(path)
+    async def know_paths(self) -> None:
+        """After a load: read again where queued runs will start."""
+        for leaf in run_paths(self.state):
+            await know(self.shared, self.state, self._paths, leaf)
 
     def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
@@ -256,7 +246,10 @@ class SessionActor:
             server_paused=load.server_paused,
             retry_after_ms=load.retry_after_ms(state.mode == "paused"),
             used_key=ahead.keys.get(key) if key is not None else None,
-            paths=self._paths,
+            paths=self._paths.windows,
+            path_summaries=self._paths.summaries,
+            items=ahead.items,
+            contents=ahead.contents,
             ended_runs=frozenset(ahead.ended_runs),
             identity=ahead.identity,
             results=ChainMap(ahead.results, self.words.results),
@@ -285,6 +278,7 @@ class SessionActor:
         if self._snapshot_due(after):
             self._snapshot_seq = after.seq
         self.words.heard(facts, before, after)
+        self._paths.forget(after)
         if any(isinstance(fact, (f.SessionReceive, *f.RUN_ENDS)) for fact in facts):
             self.feed.end_message()
         for taken in commands:
@@ -296,6 +290,7 @@ class SessionActor:
         self.shared.load.heard(facts)
         self._reply(commands, facts)
         self.feed.state_changed(lambda: encode(self.figures()))
+        self.shared.look(self.state)
 
     def _accepted(self, caller: Caller, answer: i.Accepted, body: bytes) -> None:
         if caller.waits:
@@ -391,10 +386,11 @@ class SessionActor:
         self.shared.load.unfinished += counted - self._counted
         self._counted = counted
 
-    def leave(self) -> None:
-        """Out of memory: nothing stays behind."""
+    def leave(self) -> int:
+        """Out of memory: nothing stays behind. How many unfinished runs it had counted."""
         if self._timer is not None:
             self._timer.cancel()
-        self.shared.load.unfinished -= self._counted
-        self._counted = 0
+        counted, self._counted = self._counted, 0
+        self.shared.load.unfinished -= counted
         self.shared.dispatcher.forget(self.state.key)
+        return counted

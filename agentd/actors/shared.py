@@ -1,13 +1,15 @@
 """What all sessions of one server share: made by `app.py`, handed to each actor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from agentd.actors.calibration import Calibration
 from agentd.actors.dispatcher import Dispatcher
 from agentd.actors.identity_files import IdentityFiles
 from agentd.actors.load import Load
 from agentd.clock import Clock
 from agentd.core.intents import Caps
+from agentd.core.state import Session
 from agentd.protocol.replies import Notice
 from agentd.providers.provider import Provider
 from agentd.settings import Settings
@@ -17,7 +19,9 @@ from agentd.supervisor import Supervisor
 
 @dataclass(frozen=True)
 class Shared:
-    """The parts behind a session. `term` is this owner's term at the log (constant on one node)."""
+    """The parts behind a session. `term` is this owner's term at the log (constant on one node). `look`: the memory
+    manager is shown each stored state; a plain call that only notes what has to be done.
+    `forgetting`: sessions whose words are just being taken from the disk; no summary is made of them meanwhile."""
 
     settings: Settings
     caps: Caps
@@ -32,3 +36,6 @@ class Shared:
     known_secrets: frozenset[str]
     notices: list[Notice]
     loop_lag_s: Callable[[], float]
+    calibration: Calibration
+    look: Callable[[Session], None]
+    forgetting: set[str] = field(default_factory=set)

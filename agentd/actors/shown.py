@@ -9,7 +9,20 @@ from agentd.core.admission import session_figures
 from agentd.core.schedule import blocked_by
 from agentd.core.state import Run, Session
 from agentd.protocol.facts import Mode
-from agentd.protocol.replies import ControlDone, RunAcceptedAgain, SessionNewDone, SessionResetDone
+from agentd.protocol.replies import (
+    BranchedReply,
+    ControlDone,
+    LeafReply,
+    MemoryDone,
+    MemoryEvictDone,
+    MemoryForgetDone,
+    MemoryLoadDone,
+    MemorySummarizeDone,
+    MemoryUpdateDone,
+    RunAcceptedAgain,
+    SessionNewDone,
+    SessionResetDone,
+)
 from agentd.protocol.signals import AgentState, RunShown, TaskShown
 
 PausedBy = tuple[Literal["session", "server"], ...]
@@ -65,6 +78,27 @@ def _run_shown(state: Session, run: Run, shared: Shared, paused: bool) -> RunSho
     )
 
 
+_MEMORY: dict[str, type[MemoryDone]] = {
+    "memory.load": MemoryLoadDone,
+    "memory.update": MemoryUpdateDone,
+    "memory.evict": MemoryEvictDone,
+    "memory.forget": MemoryForgetDone,
+}
+
+
+def memory_done(key: str, ts: int, answer: i.MemoryChanged) -> MemoryDone:
+    """What an act on working memory is answered with."""
+    if answer.kind == "memory.summarize":
+        return MemorySummarizeDone(
+            session=key, ts=ts, memory_ids=answer.ids, bytes_before=answer.bytes_before,
+            bytes_after=answer.bytes_after, summary=answer.summary,
+        )  # fmt: skip
+    return _MEMORY[answer.kind](
+        session=key, ts=ts, memory_ids=answer.ids, bytes_before=answer.bytes_before, bytes_after=answer.bytes_after,
+        already=answer.already or None,
+    )  # fmt: skip
+
+
 def answer_with(state: Session, shared: Shared, caller: Caller, answer: i.Answer, seq: int) -> None:
     """The reply that a decision asked for, made from the state that it left."""
     key, ts = state.key, shared.clock.now_ms()
@@ -83,5 +117,13 @@ def answer_with(state: Session, shared: Shared, caller: Caller, answer: i.Answer
             else:
                 again = RunAcceptedAgain(session=key, ts=ts, run=answer.run, state=run.state, repeated=True)
                 caller.done(key, seq, again)
+        case i.MemoryChanged():
+            caller.done(key, seq, memory_done(key, ts, answer))
+        case i.LeafSet():
+            caller.done(key, seq, LeafReply(session=key, ts=ts, leaf=answer.leaf))
+        case i.Branched():
+            caller.done(key, seq, BranchedReply(session=key, ts=ts, new_session=key, leaf=answer.leaf))
+        case i.Imported():
+            caller.done(key, seq, ControlDone(session=key, ts=ts, action="import", already=answer.already or None))
         case _:
             raise TypeError(f"no reply for {type(answer).__name__}")

@@ -1,14 +1,12 @@
-"""The parts of one step: what was read ahead of it, what came of its commands, and the append that it becomes."""
+"""The parts of one step: what came of its commands, and the append that it becomes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from agentd.actors.mailbox import Envelope
 from agentd.actors.shared import Shared
 from agentd.core import intents as i
-from agentd.core.draft import Decision
 from agentd.core.session import next_timer
 from agentd.core.state import SNAPSHOT_VERSION, Session
 from agentd.protocol import facts as f
@@ -25,25 +23,6 @@ class Taken(msgspec.Struct):
     answer: i.Answer | None
     error: AgentdError | None
     seq: int
-
-
-class Ahead:
-    """What was read before the step, and what its own commands add to it."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, i.UsedKey] = {}
-        self.ended_runs: set[str] = set()
-        self.results: dict[str, Any] = {}
-        self.identity: str | None = None
-
-    def learn(self, decision: Decision) -> None:
-        for fact in decision.facts:
-            if isinstance(fact, f.RunAccepted) and fact.key is not None:
-                self.keys[fact.key] = i.UsedKey(run=fact.run or "", body_hash=fact.body_hash or "")
-            elif isinstance(fact, f.AgentStatus) and fact.status == "done":
-                self.results[fact.task] = fact.result
-            elif isinstance(fact, f.RUN_ENDS) and fact.run is not None:
-                self.ended_runs.add(fact.run)
 
 
 class Step(msgspec.Struct, frozen=True):

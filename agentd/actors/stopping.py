@@ -31,6 +31,9 @@ class Stopping:
         self._seq = seq
         self._open: list[_Cancel] = []
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def begin(self, caller: Caller, met: Cancelling) -> None:
         cancel = _Cancel(caller, met.queued, met.attempts)
         self._open.append(cancel)

@@ -105,16 +105,15 @@ class Toolbox:
                 raise NotRunning
 
     async def _look_up(self, words: str, limit: int) -> list[Found]:
-        """Newest first: entries of the run's path that hold all the words."""
-        wanted = [word.casefold() for word in words.split()]
+        """Entries of the run's path that speak of the words, best first; nothing of other branches (rulings 32)."""
         tip = self._run.tip
-        path = await self._desk.words.path(self._desk.shared.store, tip) if tip is not None else []
-        found = [
-            Found(id=name, role=role, content=content)
-            for name, role, content in reversed(path)
-            if name != tip and all(word in content.casefold() for word in wanted)
-        ]
-        return found[:limit]
+        if tip is None:
+            return []
+        hits = await self._desk.shared.store.query(
+            self._desk.state.key, leaf=tip, topic=words, kinds=["message"], path_only=True, limit=limit + 1
+        )
+        rows = [one.row for one in hits if one.row.id != tip]
+        return [Found(id=row.id, role=row.role, content=row.content) for row in rows[:limit]]
 
 
 class _Heard:

@@ -20,6 +20,9 @@ class Waiting:
         self._open: dict[str, list[tuple[Caller, Timer]]] = {}
         self._said: dict[str, str] = {}
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def add(self, run: str, caller: Caller) -> None:
         timer = self._clock.call_later(WAIT_S, lambda: self._late(run, caller))
         self._open.setdefault(run, []).append((caller, timer))

@@ -24,6 +24,7 @@ from agentd.core.problem import Problem
 from agentd.core.references import filled, named_outputs
 from agentd.core.session import Work
 from agentd.core.state import Run, Task
+from agentd.core.tokens import byte_length
 from agentd.protocol import facts as f
 from agentd.protocol.errors import ProviderError
 from agentd.providers.provider import Message, ModelReply, ModelRequest, ToolCall
@@ -33,6 +34,7 @@ from agentd.tools.tool import ToolError
 TASK_TIMEOUT_S = 600.0
 ROUNDS_MAX = 8
 OUTPUTS_MAX = 3
+CUTS_TOLD = 50
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,9 @@ class Worker:
         feed.begin_message(run.id, message)
         heard = _Heard(self._desk, run.id, feed.add_text)
         try:
-            request = await prompts.for_answer(self._desk, run)
+            request, cut = await prompts.for_answer(self._desk, run)
+            if cut:
+                self._prompt_cut(run, cut)
             reply = await self._ask(request, heard, TASK_TIMEOUT_S)
         except _Failed as failed:
             return i.AttemptEnded(
@@ -83,6 +87,14 @@ class Worker:
             by=by, run=run.id, task="answer", attempt=work.attempt, step=work.step, outcome="done",
             result=reply.content, usage=reply.usage, finish_reason=reply.finish_reason, message_id=message,
         )  # fmt: skip
+
+    def _prompt_cut(self, run: Run, cut: tuple[str, ...]) -> None:
+        """What the model did not get is told before it answers (F11)."""
+        warning = i.Warn(
+            by=f.By(principal="agentd", via="planner"), run=run.id, code="prompt_cut", source="prompt",
+            message=f"the prompt is over its budget: {'; '.join(cut)}"[:1_000], details={"cut": list(cut[:CUTS_TOLD])},
+        )  # fmt: skip
+        self._desk.tell(warning, "result")
 
     async def _task(self, run: Run, task: Task, work: Work, by: f.By) -> Outcome:
         tools = {name: BUILTIN[name] for name in task.spec.tools if name in BUILTIN}
@@ -163,7 +175,7 @@ class Worker:
         """One model call. Raises _Failed with what became of it."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._desk.shared.provider.complete(request, heard)
+                reply = await self._desk.shared.provider.complete(request, heard)
         except asyncio.CancelledError:
             raise _Failed("cancelled", f.Cause(code="cancelled", message="cancelled by request")) from None
         except TimeoutError:
@@ -175,6 +187,10 @@ class Worker:
             fault = self._desk.shared.clock.new_id("fault")
             log.exception("attempt.failed", fault=fault, session=self._desk.state.key)
             raise _Failed("failed", f.Cause(code="internal", message=fault)) from None
+        if not reply.usage.estimated and not self._desk.shared.provider.offline:
+            size = sum(byte_length(message.content) for message in request.messages)
+            self._desk.shared.calibration.learn(self._desk.shared.provider.model, size, reply.usage.input_tokens)
+        return reply
 
 
 class _Failed(Exception):

@@ -44,9 +44,10 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
         "agentd status\nagentd status --json",
     ),
     (
-        "sessions", "agentd.cli.sessions:sessions", "List the sessions.",
-        "agentd sessions\nagentd sessions list --limit 20 --json",
+        "sessions", "agentd.cli.sessions:app",
+        "List the sessions; show the tree of one, branch from an entry, go on from another one.", "",
     ),
+    ("memory", "agentd.cli.memory:app", "Search, show, export and forget what a session remembers.", ""),
     (
         "trace", "agentd.cli.trace:trace", "Write the facts of a run, one JSON object a line, as the log holds them.",
         "agentd trace RUN > run.ndjson\nagentd trace RUN --follow\nagentd trace run.ndjson --check\n"

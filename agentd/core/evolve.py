@@ -114,6 +114,7 @@ def _accepted(state: Session, fact: f.RunAccepted) -> Session:
         runs={**state.runs, run.id: run},
         queue=(run.id, *state.queue) if fact.front else (*state.queue, run.id),
         last_goal=goal_of(fact.content) if fact.kind == "goal" else state.last_goal,
+        last_goal_run=run.id if fact.kind == "goal" else state.last_goal_run,
     )
 
 

@@ -229,9 +229,11 @@ class CallEnded(Intent, frozen=True):
 
 class Compact(Intent, frozen=True):
     """The memory manager's summary of a range; it counts only while all of the range is still where it was read
-    (rulings 33). `ids` are entries, `replaces` summaries, a `gap` is a range that lost its summary."""
+    (rulings 33). `ids` are entries, `replaces` summaries, a `gap` is a range that lost its summary. `seq`: where
+    the session was when the words were read."""
 
     epoch: int
+    seq: int
     ids: tuple[str, ...]
     item: SummaryItem
     content: str

@@ -281,6 +281,7 @@ def compact(draft: Draft, intent: Compact) -> None:
     gaps = {(gap.first, gap.last) for gap in state.gaps}
     stale = (
         intent.epoch != state.epoch
+        or intent.seq < state.forgot_seq
         or not there.issuperset(intent.ids)
         or not summaries.issuperset(intent.replaces)
         or (intent.gap and (intent.item.first, intent.item.last) not in gaps)
@@ -348,8 +349,10 @@ def plan_text(run: Run) -> str:
     return text if byte_length(text) <= PLAN_BYTES_MAX else cut_to_bytes(text, PLAN_BYTES_MAX - 3) + "…"
 
 
-def plan_item(draft: Draft, run: Run) -> f.WindowItem | None:
-    """The plan's item of a goal that had a plan, held like any entry (rulings 34)."""
+def plan_kept(run: Run) -> dict[str, object]:
+    """What the end of a goal that had a plan says of it for working memory (rulings 34)."""
     if run.kind != "goal" or not run.tasks or run.tip is None:
-        return None
-    return f.WindowItem(id=f"{run.id}.p", role="system", kind="plan", bytes=byte_length(plan_text(run)))
+        return {}
+    text = plan_text(run)
+    item = f.WindowItem(id=f"{run.id}.p", role="system", kind="plan", bytes=byte_length(text))
+    return {"memory": item, "plan": text}

@@ -12,7 +12,7 @@ from agentd.core.draft import Draft
 from agentd.core.graph import policy_of
 from agentd.core.inputs import place_inputs
 from agentd.core.intents import AttemptEnded, PlanProposed
-from agentd.core.memory import held, plan_item
+from agentd.core.memory import held, plan_kept
 from agentd.core.state import Run, Task
 from agentd.core.tree import within
 from agentd.protocol import facts as f
@@ -216,5 +216,5 @@ def _end(draft: Draft, name: str, cause: f.Cause | None) -> dict[str, Any]:
         "duration_ms": draft.now - (run.started if run.started is not None else run.accepted),
         "counts": counts(run),
         "unplaced": tuple(item.content for item in run.inputs),
-        "memory": plan_item(draft, run),
+        **plan_kept(run),
     }

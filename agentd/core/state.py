@@ -164,7 +164,8 @@ class Run(Value, frozen=True):
 
 class Session(Value, frozen=True):
     """`seq` 0: nothing is stored yet. `runs` in the order they will be taken; `current` is in progress. Working memory
-    is `window` with `summaries` before it; `tombstones` are the newest of those evicted that no summary has yet."""
+    is `window` with `summaries` before it; `tombstones` are the newest of those evicted that no summary has yet.
+    `forgot_seq`: the last time that something was forgotten; a summary of words read before is not taken."""
 
     key: str
     agent: str
@@ -181,11 +182,13 @@ class Session(Value, frozen=True):
     tombstones: tuple[WindowItem, ...] = ()
     gaps: tuple[Gap, ...] = ()
     imported: tuple[int, ...] = ()
+    forgot_seq: int = 0
     branched: bool = False
     runs: dict[str, Run] = {}
     current: str | None = None
     queue: tuple[str, ...] = ()
     last_goal: str | None = None
+    last_goal_run: str | None = None
 
     @property
     def run(self) -> Run | None:

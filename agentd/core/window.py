@@ -107,13 +107,21 @@ def _forgotten(state: Session, fact: f.MemoryEvent) -> Session:
     gone, old = frozenset(fact.ids), frozenset(fact.replaces)
     window = tuple(replace(item, bytes=0) if item.id in gone else item for item in state.window)
     tombstones = tuple(replace(item, bytes=0) if item.id in gone else item for item in state.tombstones)
+    if f"{state.last_goal_run}.u" in gone:
+        state = replace(state, last_goal=None, last_goal_run=None)
     holes = [Gap(first=one.first, last=one.last, entries=one.entries) for one in state.summaries if one.id in old]
     return replace(
         with_window(state, window),
         tombstones=tombstones,
         summaries=tuple(item for item in state.summaries if item.id not in old),
         gaps=(*state.gaps, *holes)[-GAPS_MAX:],
+        forgot_seq=fact.seq,
     )
+
+
+def held_ids(state: Session) -> list[str]:
+    """Everything in working memory: the summaries, then the window, oldest first."""
+    return [*(item.id for item in state.summaries), *(item.id for item in state.window)]
 
 
 def imported(state: Session, fact: f.MemoryImported) -> Session:

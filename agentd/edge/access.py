@@ -9,8 +9,8 @@ import re
 import msgspec
 from starlette.requests import Request
 
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
-from agentd.actors.session import SessionActor
 from agentd.core.server import KEY as SERVER
 from agentd.edge.auth import check_session
 from agentd.edge.http import HttpApp
@@ -48,7 +48,7 @@ class Access:
         self.reception.check_open()
         return principal
 
-    async def session(self, request: Request, principal: Principal) -> SessionActor | ServerActor:
+    async def session(self, request: Request, principal: Principal) -> Seat | ServerActor:
         """The session named in the path. Raises Forbidden, NotFound, InvalidPayload."""
         key = check_session(request.path_params["key"])
         operator = "operator" in principal.scopes
@@ -65,7 +65,7 @@ class Access:
             raise Forbidden(f"session {key} belongs to another principal", details={"required": "operator"})
         return actor
 
-    async def run(self, request: Request, principal: Principal) -> tuple[RunRow, SessionActor]:
+    async def run(self, request: Request, principal: Principal) -> tuple[RunRow, Seat]:
         """The run named in the path, with its session. Raises NotFound, Forbidden."""
         run = request.path_params["run"]
         if not operator_or_chat(principal):

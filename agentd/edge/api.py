@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from agentd import __version__
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
-from agentd.actors.session import SessionActor
 from agentd.core.export import VERSION, Header, fact_line, snapshot_line
 from agentd.edge import openapi, questions
 from agentd.edge.access import Access, single
@@ -56,7 +56,7 @@ class Visitor:
 
     principal: Principal
     session: str
-    actor: SessionActor | None
+    seat: Seat | None
 
     def operator(self) -> bool:
         return "operator" in self.principal.scopes
@@ -175,14 +175,14 @@ class Api:
             yield b"".join(map(fact_line, page.steps, page.bodies))
 
 
-def _told(actor: SessionActor | ServerActor) -> dict[str, Any]:
+def _told(actor: Seat | ServerActor) -> dict[str, Any]:
     """What a session and the server's own one have in common, as fields of a `SessionView`."""
     if isinstance(actor, ServerActor):
         return {"agent": actor.feed.session, "owner": "agentd", "created": 0, "epoch": 0, "leaf": None, "first": 1,
                 "unfinished": 0, "last_goal": None}  # fmt: skip
     state = actor.state
     return {"agent": state.agent, "owner": state.owner, "created": state.created, "epoch": state.epoch,
-            "leaf": state.leaf, "first": actor.first, "unfinished": len(state.runs),
+            "leaf": state.leaf, "first": actor.first, "unfinished": actor.unfinished,
             "last_goal": state.last_goal}  # fmt: skip
 
 

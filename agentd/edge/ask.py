@@ -6,7 +6,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from agentd.actors.feed import Follower
-from agentd.actors.session import SessionActor
+from agentd.actors.seat import Seat
 from agentd.actors.sink import Sink
 from agentd.edge.tokens import Principal
 from agentd.protocol.codec import encode, with_request
@@ -39,7 +39,7 @@ class Reader(Protocol):
     def session(self) -> str: ...
 
     @property
-    def actor(self) -> SessionActor | None: ...
+    def seat(self) -> Seat | None: ...
 
     def operator(self) -> bool: ...
 
@@ -48,7 +48,7 @@ class Viewer(Asker, Protocol):
     """The client behind a question: what it may see."""
 
     principal: Principal | None
-    actor: SessionActor | None
+    seat: Seat | None
 
     def operator(self) -> bool: ...
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import structlog
 
 from agentd.actors.feed import Follower
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
-from agentd.actors.session import SessionActor
 from agentd.actors.sink import Sink
 from agentd.clock import Timer
 from agentd.core.server import KEY as SERVER
-from agentd.edge import questions, requests
+from agentd.edge import acts, questions, requests
 from agentd.edge.ask import Ask
 from agentd.edge.auth import ConnectRequest, check_session
 from agentd.edge.door import Socket
@@ -55,7 +55,7 @@ class Client:
         self.session = session
         self.follower: Follower | None = None
         self.principal: Principal | None = request.principal
-        self.actor: SessionActor | None = None
+        self.seat: Seat | None = None
         self._request = request
         self._asks: set[Ask] = set()
         self._later: deque[Callable[[], None]] = deque()
@@ -117,16 +117,16 @@ class Client:
 
     # ---- greeting ------------------------------------------------------------------------------------------
 
-    def enter(self, actor: SessionActor | ServerActor, request: str | None, ask: ConnectRequest) -> None:
+    def enter(self, actor: Seat | ServerActor, request: str | None, ask: ConnectRequest) -> None:
         """The credential is good and the session is there: greet, then follow."""
         if self._first_timer is not None:
             self._first_timer.cancel()
             self._first_timer = None
         self.socket.frame_bytes_max = self.reception.settings.limits.frame_bytes
-        if isinstance(actor, SessionActor):
-            self.actor = actor
+        if isinstance(actor, Seat):
+            self.seat = actor
         assert self.principal is not None
-        first = actor.first if isinstance(actor, SessionActor) else 1
+        first = actor.first if isinstance(actor, Seat) else 1
         after, reset = place(ask.after, ask.log, actor.feed.seq, first, self.reception.log_id)
         self.follower = actor.feed.add(self.socket, after)
         self.reception.came(self.session)
@@ -171,10 +171,12 @@ class Client:
         match frame:
             case c.SessionResume():
                 self._resume(frame, target)
-            case c.ChatSend() | c.AgentControl() | c.SessionNew():
+            case c.SessionBranch() | c.MemoryForget():
+                self._act(frame, target)
+            case c.ChatSend() | c.AgentControl() | c.SessionNew() | c.SessionSetLeaf():
                 self._command(frame, target)
-            case c.AgentHeartbeat():
-                self._question(frame, target)
+            case c.MemoryLoad() | c.MemoryUpdate() | c.MemoryEvict() | c.MemorySummarize():
+                self._command(frame, target)
             case _:
                 self._question(frame, target)
 
@@ -228,7 +230,7 @@ class Client:
             raise NotFound(
                 "a socket follows one session", kind="session", hint="Open another socket to follow that session."
             )
-        first = self.actor.first if self.actor is not None else 1
+        first = self.seat.first if self.seat is not None else 1
         after, reset = place(frame.after, frame.log, follower.feed.seq, first, self.reception.log_id)
         reply = SessionResumed(
             session=target, ts=self.now_ms(), request=frame.id, from_=after, to=follower.feed.seq, reset=reset
@@ -240,10 +242,18 @@ class Client:
         ask = self._ask(frame.id)
         self.reception.supervisor.start("question", questions.answer(self.reception, self, ask, frame, target))
 
-    def _command(self, frame: c.ChatSend | c.AgentControl | c.SessionNew, target: str) -> None:
+    def _act(self, frame: c.SessionBranch | c.MemoryForget, target: str) -> None:
+        """What concerns more than one session; later frames of this socket wait for it."""
+        if target == "*" or target.startswith("_"):
+            raise Forbidden(f"nobody may write to {target}", details={"required": "none"})
+        assert self.principal is not None
+        by = By(principal=self.principal.name, via="ws")
+        self._hold(acts.act(self.reception, self, self._ask(frame.id), frame, target, by))
+
+    def _command(self, frame: requests.Acting, target: str) -> None:
         if isinstance(frame, c.AgentControl) and frame.action in ("state", "status", "heartbeat"):
-            if target == self.session and self.actor is not None:
-                self._ask(frame.id).done(target, 0, questions.now(self.actor, frame, self.operator()))
+            if target == self.session and self.seat is not None and questions.known_now(self.seat, frame):
+                self._ask(frame.id).done(target, 0, questions.now(self.seat, frame, self.operator()))
             else:
                 self._question(frame, target)
             return
@@ -256,13 +266,13 @@ class Client:
         by = By(principal=self.principal.name, via="ws")
         asked = self._asked(frame, by)
         self._need(asked.scope, f"agent.control {getattr(frame, 'action', '')}".strip())
-        if self.actor is not None and target == self.session:
-            self.reception.tell(self.actor, asked, self._ask(frame.id, waits=asked.waits))
+        if self.seat is not None and target == self.session:
+            self.reception.tell(self.seat, asked, self._ask(frame.id, waits=asked.waits))
         else:
             ask = self._ask(frame.id, waits=asked.waits)
             self._hold(self._tell_later(ask, asked, target))
 
-    def _asked(self, frame: c.ChatSend | c.AgentControl | c.SessionNew, by: By) -> requests.Asked:
+    def _asked(self, frame: requests.Acting, by: By) -> requests.Asked:
         shared, settings = self.reception.shared, self.reception.settings
         run = self.reception.clock.new_id("run")
         border = requests.Border(by, run, settings.limits.chat_bytes, settings.admission.overflow, shared.known_secrets)
@@ -275,7 +285,7 @@ class Client:
         except AgentdError as error:
             ask.refused(self.session, 0, error)
 
-    def _for_all(self, frame: c.ChatSend | c.AgentControl | c.SessionNew) -> None:
+    def _for_all(self, frame: requests.Acting) -> None:
         assert self.principal is not None
         action = frame.action if isinstance(frame, c.AgentControl) else None
         by = By(principal=self.principal.name, via="ws")

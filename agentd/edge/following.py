@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from agentd.actors.feed import Follower
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
-from agentd.actors.session import SessionActor
 from agentd.edge.access import Access, Resume, read_resume
 from agentd.edge.greeting import place
 from agentd.edge.sse import EventStream
@@ -94,7 +94,7 @@ class Following:
     def _follow(
         self,
         stream: EventStream,
-        actor: SessionActor | ServerActor,
+        actor: Seat | ServerActor,
         principal: Principal,
         after: int,
         first: int,
@@ -116,5 +116,5 @@ class Following:
         return follower
 
 
-def _first(actor: SessionActor | ServerActor) -> int:
-    return actor.first if isinstance(actor, SessionActor) else 1
+def _first(actor: Seat | ServerActor) -> int:
+    return actor.first if isinstance(actor, Seat) else 1

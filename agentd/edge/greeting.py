@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from agentd import __version__
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
-from agentd.actors.session import SessionActor
 from agentd.actors.shown import effective_mode
-from agentd.core.admission import session_figures
 from agentd.edge.tokens import Principal
 from agentd.protocol.codec import encode
 from agentd.protocol.facts import Mode
@@ -34,7 +33,7 @@ def place(after: int | None, log: str | None, seq: int, first: int, log_id: str)
 
 
 def greet(
-    actor: SessionActor | ServerActor,
+    actor: Seat | ServerActor,
     principal: Principal,
     agent: str,
     request: str | None,
@@ -46,7 +45,7 @@ def greet(
     restored = actor.feed.seq > 0
     mode: Mode = actor.state.mode
     paused_by = None
-    if isinstance(actor, SessionActor):
+    if isinstance(actor, Seat):
         mode, by = effective_mode(actor.state, shared)
         paused_by = by or None
     identity = shared.identity.current(agent)
@@ -79,18 +78,17 @@ def greet(
             reset=reset,
         )
     )
-    if restored and isinstance(actor, SessionActor):
+    if restored and isinstance(actor, Seat):
         yield encode(_reconnect(actor))
 
 
-def _reconnect(actor: SessionActor) -> Liveness:
-    state, shared = actor.state, actor.shared
-    unfinished = len(state.runs)
+def _reconnect(seat: Seat) -> Liveness:
+    unfinished = seat.unfinished
     return Liveness(
-        session=state.key,
-        ts=shared.clock.now_ms(),
+        session=seat.key,
+        ts=seat.shared.clock.now_ms(),
         phase="reconnect",
         status="backpressure_resumed" if unfinished else "state_restored",
         message=f"{unfinished} unfinished runs go on" if unfinished else "everything is as it was",
-        backpressure=session_figures(state, shared.caps, shared.load.retry_after_ms(state.mode == "paused")),
+        backpressure=seat.beat()[1],
     )

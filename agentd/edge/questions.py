@@ -6,13 +6,16 @@ from typing import Any, cast
 import msgspec
 
 from agentd.actors import prompts
+from agentd.actors.ahead import owned
 from agentd.actors.heartbeat import liveness
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
 from agentd.actors.session import SessionActor
 from agentd.actors.shown import state_shown
 from agentd.actors.waiting import run_result
 from agentd.core.server import KEY as SERVER
 from agentd.core.trace import PROBLEMS_MAX, Breach, Checker
+from agentd.edge import recollection
 from agentd.edge.ask import Ask, Reader, Viewer
 from agentd.edge.reception import Reception
 from agentd.protocol import commands as c
@@ -30,11 +33,17 @@ DRAIN_S = 0.02  # how often a full outbox is looked at before the next page of a
 Work = Coroutine[Any, Any, None]
 
 
-def now(actor: SessionActor, frame: c.AgentControl | c.AgentHeartbeat, operator: bool) -> AgentState | Liveness:
+def now(seat: Seat, frame: c.AgentControl | c.AgentHeartbeat, operator: bool) -> AgentState | Liveness:
     """What the published state says, in this very turn."""
     if isinstance(frame, c.AgentControl) and frame.action != "heartbeat":
-        return state_shown(actor.state, actor.shared)
-    return liveness(actor, operator)
+        return state_shown(seat.state, seat.shared)
+    return liveness(seat, operator)
+
+
+def known_now(seat: Seat, frame: c.AgentControl | c.AgentHeartbeat) -> bool:
+    """Whether it can be answered without bringing the session in: a heartbeat always, its runs only when awake."""
+    heartbeat = isinstance(frame, c.AgentHeartbeat) or frame.action == "heartbeat"
+    return heartbeat or seat.actor is not None or not seat.unfinished
 
 
 async def answer(reception: Reception, client: Viewer, ask: Ask, frame: c.AnyCommand, target: str) -> None:
@@ -56,8 +65,10 @@ async def _answer(
         case c.AgentControl() | c.AgentHeartbeat():
             if target in ("*", SERVER):
                 return reception.server_state()
-            actor = await _actor(reception, client, target)
-            return now(actor, frame, client.operator())
+            seat = await _seat(reception, client, target)
+            if not known_now(seat, frame):
+                await seat.awake()
+            return now(seat, frame, client.operator())
         case c.SessionHistory():
             return await history(reception, client, frame, target)
         case c.SessionList():
@@ -70,33 +81,36 @@ async def _answer(
             return await _identity(reception, client, target)
         case c.SessionContext():
             return await _context(reception, client, target)
+        case c.MemoryRecall():
+            return await recollection.recall(await _actor(reception, client, target), frame, client.now_ms())
+        case c.MemoryQuery():
+            return await recollection.query(await _actor(reception, client, target), frame, client.now_ms())
+        case c.SessionTree():
+            return await recollection.tree(await _actor(reception, client, target), frame, client.now_ms())
         case _:
             raise NotFound(f"nobody answers {type(frame).__name__}", kind="type")
 
 
-async def _actor(reception: Reception, client: Reader, target: str) -> SessionActor:
-    if target == client.session and client.actor is not None:
-        return client.actor
+async def _seat(reception: Reception, client: Reader, target: str) -> Seat:
+    if target == client.session and client.seat is not None:
+        return client.seat
     return await reception.existing(target)
+
+
+async def _actor(reception: Reception, client: Reader, target: str) -> SessionActor:
+    return await (await _seat(reception, client, target)).awake()
 
 
 async def history(reception: Reception, client: Reader, frame: c.SessionHistory, target: str) -> r.HistoryReply:
     """The newest `limit` entries of the path that ends in the leaf, or before an entry of it; oldest first."""
-    actor = await _actor(reception, client, target)
-    leaf = frame.leaf_id or actor.state.leaf
-    rows = []
-    if frame.before is not None:
-        found = await reception.shared.store.entries([frame.before])
-        if frame.before not in found:
-            raise NotFound(f"no entry {frame.before}", kind="entry")
-        parent = found[frame.before].parent
-        rows = await reception.shared.store.path(parent, frame.limit, HISTORY_BYTES) if parent is not None else []
-    elif leaf is not None:
-        rows = await reception.shared.store.path(leaf, frame.limit, HISTORY_BYTES)
-        if not rows:
-            raise NotFound(f"no entry {leaf}", kind="entry")
-    if any(row.session != target for row in rows) and frame.leaf_id is not None:
-        raise NotFound(f"no entry {frame.leaf_id} in this session", kind="entry")
+    state = (await _seat(reception, client, target)).state
+    store, leaf = reception.shared.store, frame.leaf_id or state.leaf
+    known = frame.before or frame.leaf_id
+    row = await owned(store, state, known) if known is not None else None
+    if known is not None and row is None:
+        raise NotFound(f"no entry {known} in this session", kind="entry")
+    end = row.parent if row is not None and frame.before is not None else leaf
+    rows = await store.path(end, frame.limit, HISTORY_BYTES) if end is not None else []
     entries = tuple(
         r.Entry(id=row.id, parent=row.parent, role=row.role, content=row.content, run=row.run, ts=row.ts, kind=row.kind)
         for row in reversed(rows)
@@ -134,8 +148,8 @@ async def _events(reception: Reception, client: Viewer, frame: c.EventsRead, tar
     return r.EventsPage(session=target, ts=reception.clock.now_ms(), events=tuple(map(msgspec.Raw, bodies)), next=after)
 
 
-async def _feed_of(reception: Reception, client: Viewer, target: str) -> SessionActor | ServerActor:
-    return reception.server if target == SERVER else await _actor(reception, client, target)
+async def _feed_of(reception: Reception, client: Viewer, target: str) -> Seat | ServerActor:
+    return reception.server if target == SERVER else await _seat(reception, client, target)
 
 
 async def _run_after(store: Store, run: str, after: int, limit: int) -> list[bytes]:

@@ -4,8 +4,8 @@ from collections import deque
 from typing import Literal
 
 from agentd.actors.directory import Directory
+from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
-from agentd.actors.session import SessionActor
 from agentd.actors.shared import Shared
 from agentd.core import intents as i
 from agentd.core.admission import limits, session_figures
@@ -65,7 +65,7 @@ class Reception:
         if self._connected.get(session, 0) >= per_session:
             raise self.overloaded("sockets", per_session, per_session, "too many sockets on this session")
 
-    async def find(self, session: str, request: ConnectRequest) -> SessionActor | ServerActor:
+    async def find(self, session: str, request: ConnectRequest) -> Seat | ServerActor:
         """The session for a client with a good credential.
 
         Raises:
@@ -87,34 +87,37 @@ class Reception:
         await self.shared.identity.read(request.agent)
         return actor
 
-    def present(self, actor: SessionActor | ServerActor) -> SessionActor | ServerActor:
+    def present(self, actor: Seat | ServerActor) -> Seat | ServerActor:
         """The actor as it is now: a key without a first fact may have left while its socket was made."""
-        return self.directory.keep(actor) if isinstance(actor, SessionActor) else actor
+        return self.directory.keep(actor) if isinstance(actor, Seat) else actor
 
-    async def existing(self, session: str) -> SessionActor:
+    async def existing(self, session: str) -> Seat:
         """A session that has a first fact. Raises NotFound."""
-        actor = await self.directory.find(session)
-        if actor is None or actor.state.seq == 0:
+        seat = await self.directory.find(session)
+        if seat is None or seat.state.seq == 0:
             raise NotFound(f"no session {session}", kind="session", hint="session.list lists them.")
-        return actor
+        return seat
 
     # ---- commands ------------------------------------------------------------------------------------------
 
-    def tell(self, actor: SessionActor, asked: Asked, ask: Ask) -> None:
+    def tell(self, seat: Seat, asked: Asked, ask: Ask) -> None:
         """Into the mailbox, or refused before anything is written (rulings 28)."""
         starts = isinstance(asked.intent, i.StartRun)
         if starts and self.draining_ms is not None:
             raise self._refused(ask, Draining("the server is shutting down", retry_after_ms=1000))
         load = self.shared.load
-        waiting, per_session = len(actor.state.queue), self.settings.limits.runs_per_session
+        waiting, per_session = len(seat.state.queue), self.settings.limits.runs_per_session
         if starts and waiting >= per_session:  # the rule would refuse it too; here it costs no step
             full = self.overloaded("runs_per_session", waiting, per_session, "too many runs wait in this session")
             raise self._refused(ask, full)
+        if starts and load.memory_full:
+            limit = self.settings.limits.rss_bytes
+            raise self._refused(ask, self.overloaded("memory", limit, limit, "the server is short of memory"))
         if starts and not load.reserve():
             full = self.overloaded("runs_global", load.used, load.runs_max, "the server has as many runs as it may")
             raise self._refused(ask, full)
         try:
-            actor.tell(asked.intent, asked.lane, ask)
+            seat.tell(asked.intent, asked.lane, ask)
         except AgentdError as error:
             load.reserved -= starts
             raise self._refused(ask, error) from None
@@ -160,11 +163,11 @@ class Reception:
             raise
         load.server_paused = mode == "paused"
         dispatcher.hold(load.server_paused)
-        for actor in self.directory:
-            actor.mode_changed()
+        for seat in self.directory:
+            seat.mode_changed()
 
     def _cancel_all(self, by: f.By, ask: Ask) -> None:
-        actors = [actor for actor in self.directory if actor.state.runs and actor.broken is None]
+        seats = [seat for seat in self.directory if seat.unfinished and seat.broken is None]
 
         def summed(replies: list[Reply | Signal]) -> None:
             done = [reply for reply in replies if isinstance(reply, ControlDone)]
@@ -179,20 +182,20 @@ class Reception:
             )
             ask.done("*", 0, reply)
 
-        total = Sum(len(actors), summed)
-        for actor in actors:
+        total = Sum(len(seats), summed)
+        for seat in seats:
             try:
-                actor.tell(i.Cancel(by=by), "control", total)
+                seat.tell(i.Cancel(by=by), "control", total)
             except AgentdError as error:
-                total.refused(actor.state.key, 0, error)
+                total.refused(seat.key, 0, error)
 
     def server_state(self) -> AgentState:
         """The whole server's load: `state` of `*`."""
         load = self.shared.load
         empty = session_figures(Session(key=SERVER, agent="", owner=""), self.shared.caps, load.retry_after_ms())
         total = {"total": 0, "pending": 0, "accepted": 0, "queued": 0, "active": 0, "settled": 0, "dropped": 0}
-        for actor in self.directory:
-            one = session_figures(actor.state, self.shared.caps, 0)
+        for seat in self.directory:
+            one = seat.beat()[1]
             for name in total:
                 total[name] += getattr(one, name)
         figures = f.Backpressure(

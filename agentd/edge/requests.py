@@ -37,7 +37,13 @@ class Border(msgspec.Struct, frozen=True):
     known: frozenset[str]
 
 
-def asked(frame: c.ChatSend | c.AgentControl | c.SessionNew, border: Border) -> Asked:
+Acting = (
+    c.ChatSend | c.AgentControl | c.SessionNew | c.SessionSetLeaf
+    | c.MemoryLoad | c.MemoryUpdate | c.MemoryEvict | c.MemorySummarize
+)  # fmt: skip
+
+
+def asked(frame: Acting, border: Border) -> Asked:
     """What a frame asks for, with its texts scrubbed.
 
     Raises:
@@ -53,8 +59,10 @@ def asked(frame: c.ChatSend | c.AgentControl | c.SessionNew, border: Border) -> 
         found = _chat(frame, border)
     elif isinstance(frame, c.AgentControl):
         found = _control(frame, border)
-    else:
+    elif isinstance(frame, c.SessionNew):
         found = _epoch(frame, border)
+    else:
+        found = Asked(_memory(frame, border), "control")
     if not clean.found:
         return found
     rules = tuple(dict.fromkeys(one.rule for one in clean.found))
@@ -119,6 +127,32 @@ def _epoch(frame: c.SessionNew, border: Border) -> Asked:
         )
     kind = "session.reset" if isinstance(frame, c.SessionReset) else "session.new"
     return Asked(i.NewEpoch(by=border.by, reason=frame.reason, request_type=kind), "control")
+
+
+Remembering = c.SessionSetLeaf | c.MemoryLoad | c.MemoryUpdate | c.MemoryEvict | c.MemorySummarize
+
+
+def _memory(frame: Remembering, border: Border) -> i.AnyIntent:
+    """Acts on working memory and on the leaf."""
+    by = border.by
+    match frame:
+        case c.SessionSetLeaf():
+            return i.SetLeaf(by=by, leaf=frame.leaf_id)
+        case c.MemoryLoad():
+            return i.LoadMemory(by=by, id=frame.memory_id)
+        case c.MemoryEvict():
+            return i.EvictMemory(by=by, id=frame.memory_id)
+        case c.MemoryUpdate():
+            if frame.content is None and frame.pinned is None:
+                raise InvalidPayload("`content` or `pinned` is missing", path="$.content")
+            words = said(frame.content, "$.content", border.chat_bytes) if frame.content is not None else None
+            return i.UpdateMemory(by=by, id=frame.memory_id, content=words, pinned=frame.pinned)
+        case c.MemorySummarize():
+            ids = frame.memory_ids or ((frame.memory_id,) if frame.memory_id is not None else ())
+            if not ids:
+                raise InvalidPayload("`memory_id` or `memory_ids` is missing", path="$.memory_id")
+            words = said(frame.content, "$.content", border.chat_bytes) if frame.content is not None else None
+            return i.SummarizeMemory(by=by, ids=ids, summary=border.run.replace("run", "sum", 1), content=words)
 
 
 def said(text: str | None, path: str, limit: int) -> str:

@@ -190,8 +190,6 @@ class MemoryForget(Request, frozen=True, tag="memory.forget"):
     memory_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=64)]
 
 
-AnyMemoryCommand = MemoryLoad | MemoryUpdate | MemoryEvict | MemorySummarize | MemoryForget
-
 AnyCommand = (
     Connect | Ping | ChatSend | SessionSend | AgentControl | AgentHeartbeat | SessionNew | SessionReset
     | SessionResume | SessionHistory | SessionList | EventsRead | TraceGet | IdentityGet | SessionContext

@@ -380,8 +380,8 @@ class RunCancelling(Fact, frozen=True, tag="run.cancelling"):
 
 
 class RunEnded(Fact, frozen=True):
-    """What the three ends have in common. `unplaced`: inputs that no model step took any more. `memory`: what working
-    memory keeps of the plan, outside the tree, related to the run's newest entry (rulings 34)."""
+    """What the three ends have in common. `unplaced`: inputs that no model step took any more. `memory` with
+    its text in `plan`: what working memory keeps of the plan, beside the run's newest entry (rulings 34)."""
 
     cause: Cause | None
     usage: Usage
@@ -389,6 +389,8 @@ class RunEnded(Fact, frozen=True):
     counts: Counts
     unplaced: tuple[str, ...] = ()
     memory: WindowItem | None = None
+    plan: str | None = None
+    forgotten: bool = False
 
 
 class RunCompleted(RunEnded, frozen=True, tag="run.completed"):

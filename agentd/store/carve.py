@@ -39,8 +39,9 @@ def carve(path: Path, into: sqlite3.Connection) -> None:
             for key, values in _leaf_rows(pages, number):
                 for table, (_, shape) in shapes.items():
                     if _fits(values, shape):
+                        columns = ", ".join(["id", *shapes[table][0][: len(values) - 1]])
                         marks = ", ".join("?" * len(values))
-                        into.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", (key, *values[1:]))
+                        into.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", (key, *values[1:]))
                         break
     into.execute("COMMIT")
 
@@ -55,7 +56,9 @@ def _shapes() -> dict[str, tuple[list[str], Shape]]:
         for table in schema.TABLES:
             columns = reference.execute(f"PRAGMA table_info({table})").fetchall()
             if columns[0][1] == "id":
-                shape = tuple((kind, not required) for _, _, kind, required, _, _ in columns)
+                shape = tuple(
+                    (kind, not required or default is not None) for _, _, kind, required, default, _ in columns
+                )
                 shapes[table] = ([column[1] for column in columns[1:]], shape)
         return shapes
     finally:
@@ -63,9 +66,11 @@ def _shapes() -> dict[str, tuple[list[str], Shape]]:
 
 
 def _fits(values: list[Value], shape: Shape) -> bool:
-    if len(values) != len(shape) or values[0] is not None:  # the integer key is stored as the row's number
+    if len(values) > len(shape) or values[0] is not None:  # the integer key is stored as the row's number
         return False
-    for value, (kind, nullable) in zip(values[1:], shape[1:], strict=True):
+    if not all(optional for _, optional in shape[len(values) :]):  # a row from before a column was added is shorter
+        return False
+    for value, (kind, nullable) in zip(values[1:], shape[1:], strict=False):
         if not (nullable if value is None else isinstance(value, _KINDS[kind])):
             return False
     return True

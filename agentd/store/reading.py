@@ -21,9 +21,9 @@ _FIRST = "(SELECT min(seq) FROM events WHERE session = s.id)"
 _LAST = "(SELECT max(seq) FROM events WHERE session = s.id)"
 _KEPT = "(SELECT max(seq) FROM snapshots WHERE session = s.id)"
 _RUN_COLUMNS = "r.run, s.key, r.kind, r.state, r.accepted, r.started, r.ended, r.cause"
-_ENTRY_COLUMNS = (
+ENTRY_COLUMNS = (
     "e.entry, s.key, e.parent, e.epoch, e.role, e.kind, e.origin, e.content,"
-    " (SELECT run FROM runs WHERE id = e.run), e.ts, e.seq"
+    " (SELECT run FROM runs WHERE id = e.run), e.ts, e.seq, e.related_to, e.first, e.last, e.bytes, e.forgotten"
 )
 
 READ = (
@@ -63,11 +63,11 @@ RUNS = (
 )
 KEY = "SELECT run, body_hash FROM keys WHERE session = (SELECT id FROM sessions WHERE key = ?) AND key = ?"
 PATH = (
-    "WITH RECURSIVE walk (id, parent, depth) AS ("
+    "WITH RECURSIVE walk (id, parent, steps) AS ("
     " SELECT id, parent, 1 FROM entries WHERE entry = ?"
-    " UNION ALL SELECT e.id, e.parent, depth + 1 FROM walk JOIN entries e ON e.entry = walk.parent WHERE depth < ?)"
-    f" SELECT {_ENTRY_COLUMNS} FROM walk CROSS JOIN entries e ON e.id = walk.id"
-    " CROSS JOIN sessions s ON s.id = e.session ORDER BY depth"
+    " UNION ALL SELECT e.id, e.parent, steps + 1 FROM walk JOIN entries e ON e.entry = walk.parent WHERE steps < ?)"
+    f" SELECT {ENTRY_COLUMNS} FROM walk CROSS JOIN entries e ON e.id = walk.id"
+    " CROSS JOIN sessions s ON s.id = e.session ORDER BY steps"
 )
 
 
@@ -164,10 +164,10 @@ def entries(connection: sqlite3.Connection, ids: list[str]) -> dict[str, EntryRo
         for start in range(0, len(ids), IDS_PER_QUERY):
             some = ids[start : start + IDS_PER_QUERY]
             sql = (
-                f"SELECT {_ENTRY_COLUMNS} FROM entries e JOIN sessions s ON s.id = e.session"
+                f"SELECT {ENTRY_COLUMNS} FROM entries e JOIN sessions s ON s.id = e.session"
                 f" WHERE e.entry IN ({','.join('?' * len(some))})"
             )
-            found.update((row[0], EntryRow(*row)) for row in connection.execute(sql, some))
+            found.update((row[0], entry_of(row)) for row in connection.execute(sql, some))
     return found
 
 
@@ -176,12 +176,18 @@ def path(connection: sqlite3.Connection, leaf: str, limit: int, limit_bytes: int
     found: list[EntryRow] = []
     size = 0
     for row in rows:
-        entry = EntryRow(*row)
+        entry = entry_of(row)
         size += len(entry.content.encode("utf-8", "surrogatepass"))
         if found and size > limit_bytes:
             break
         found.append(entry)
     return found
+
+
+def entry_of(row: tuple[Any, ...]) -> EntryRow:
+    """A row of `ENTRY_COLUMNS`."""
+    *columns, forgotten = row
+    return EntryRow(*columns, bool(forgotten))  # type: ignore[call-arg]
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from agentd.store import tree
 from agentd.store.check import envelope
+from agentd.store.rebuild import rebuild
 from agentd.store.writing import FACT
 
 PROBES_MAX = 5_000  # keys tried in a row without an answer before a table is given up (and its pages carved)
@@ -24,10 +26,13 @@ _COLUMNS = {
     "events": "session, seq, step, term, run, run_seq, ts, type, body",
     "sessions": "key, agent, owner, created, mode, epoch, leaf, unfinished, wake_at, updated",
     "runs": "run, session, kind, state, accepted, started, ended, cause",
-    "entries": "entry, session, parent, epoch, role, kind, origin, content, run, ts, seq",
+    "entries": "entry, session, parent, epoch, role, kind, origin, content, run, ts, seq",  # and those of LATER
     "keys": "session, key, body_hash, run, ts",
     "snapshots": "session, seq, version, ts, body",
 }
+
+
+LATER = ("related_to", "first", "last", "bytes", "forgotten")  # columns that came with version 2
 
 
 class Kept(msgspec.Struct):
@@ -74,7 +79,6 @@ class _Copying:
         self._runs: dict[str, int] = {}  # runs with facts, numbers in the new database
         self._ended: set[str] = set()  # of these, the ones whose end was kept
         self._started: set[str] = set()
-        self._leaves: set[str] = set()
         self._notes: list[str] = []
         self._facts = 0
         self._rows = 0
@@ -171,14 +175,17 @@ class _Copying:
         return by_number[self._into.execute("SELECT session FROM runs WHERE id = ?", (run,)).fetchone()[0]]
 
     def entries(self) -> None:
-        for _, entry, number, *columns, run, ts, seq in self._tables["entries"]:
+        table = self._tables["entries"]
+        for _, entry, number, parent, epoch, role, kind, origin, content, run, ts, seq, *later in table:
             session = self._kept(number, seq)
             if session is None:
                 continue
             name = self._run_name(run, None)
             new_run = None if name is None else self._runs.get(name)
-            if self._insert("entries", _COLUMNS["entries"], (entry, session.number, *columns, new_run, ts, seq)):
-                self._leaves.add(entry)
+            if later and later[-1] is None:
+                later[-1] = 0
+            row = (entry, session.number, parent, epoch, role, kind, origin, content, new_run, ts, seq, *later)
+            self._insert("entries", table.columns, row)
 
     def keys(self) -> None:
         for _, number, key, body_hash, run, ts in self._tables["keys"]:
@@ -216,6 +223,7 @@ class _Copying:
         for name, table in self._tables.items():
             if table.broken:
                 self._notes.append(f"part of the table {name} could not be read")
+        tree.rebuild(self._into)
         for number, session in self._sessions.items():
             self._close_session(number, session, everyone)
         kept = sum(1 for session in self._sessions.values() if session.last)
@@ -233,10 +241,10 @@ class _Copying:
         if not session.last:
             self._into.execute("DELETE FROM sessions WHERE id = ?", (session.number,))
             return
-        if session.lost is not None or session.suspect or suspect:
+        if (session.lost is not None or session.suspect or suspect) and not rebuild(self._into, session.key):
             self._into.execute("UPDATE sessions SET unfinished = max(unfinished, 1) WHERE id = ?", (session.number,))
         (leaf,) = self._into.execute("SELECT leaf FROM sessions WHERE id = ?", (session.number,)).fetchone()
-        if leaf is not None and leaf not in self._leaves:
+        if leaf is not None and not self._into.execute("SELECT 1 FROM entries WHERE entry = ?", (leaf,)).fetchone():
             self._into.execute(
                 "UPDATE sessions SET leaf = NULL, unfinished = max(unfinished, 1) WHERE id = ?", (session.number,)
             )
@@ -247,7 +255,10 @@ class _Table:
 
     def __init__(self, damaged: sqlite3.Connection, name: str) -> None:
         self._damaged = damaged
-        self._sql = f"SELECT id, {_COLUMNS[name]} FROM {name} WHERE id >= ? ORDER BY id"
+        self.columns = _COLUMNS[name]
+        if name == "entries" and _has_later(damaged):
+            self.columns = ", ".join([self.columns, *LATER])
+        self._sql = f"SELECT id, {self.columns} FROM {name} WHERE id >= ? ORDER BY id"
         self._one = f"{self._sql} LIMIT 1"
         self.broken = False
         self._at_end = False
@@ -295,6 +306,14 @@ class _Table:
             if failed:
                 return
         self._at_end = True
+
+
+def _has_later(damaged: sqlite3.Connection) -> bool:
+    """Whether the damaged database is of a version that has those columns."""
+    try:
+        return {row[1] for row in damaged.execute("PRAGMA table_info(entries)")}.issuperset(LATER)
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _newest_indexed(damaged: sqlite3.Connection) -> dict[int, int] | None:

@@ -18,7 +18,7 @@ import structlog
 
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, StorageUnavailable
-from agentd.store import reading
+from agentd.store import forgetting, reading, recall, tree
 from agentd.store.connection import Readers, in_thread, reading_connections, writing_connection
 from agentd.store.errors import failure_of
 from agentd.store.lock import StateLock
@@ -26,10 +26,13 @@ from agentd.store.log import GroupCommit, Position
 from agentd.store.opening import mark_damaged, prepare
 from agentd.store.store import (
     Append,
+    Blanked,
     CommitFigures,
     EntryRow,
+    Found,
     Key,
     Loaded,
+    Node,
     Opening,
     Page,
     RunRow,
@@ -37,7 +40,7 @@ from agentd.store.store import (
     SnapshotRow,
     StepPage,
 )
-from agentd.store.writing import BatchWriter, positions, prune_keys
+from agentd.store.writing import BatchWriter, keep_snapshot, positions, prune_keys
 from agentd.supervisor import Supervisor
 
 CHECKPOINT_PAGES = 1_000  # 4 MiB: about so much of the write-ahead log is left between two checkpoints
@@ -133,6 +136,70 @@ class SqliteStore:
 
     async def path(self, leaf: str, limit: int = 64, limit_bytes: int = 1 << 20) -> list[EntryRow]:
         return await self._read(partial(reading.path, leaf=leaf, limit=limit, limit_bytes=limit_bytes))
+
+    async def query(
+        self,
+        session: str,
+        *,
+        leaf: str | None = None,
+        topic: str | None = None,
+        ids: list[str] | None = None,
+        kinds: list[str] | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        epoch: int | None = None,
+        path_only: bool = False,
+        limit: int = 25,
+        offset: int = 0,
+    ) -> list[Found]:
+        return await self._read(
+            partial(
+                recall.query, session=session, leaf=leaf, topic=topic, ids=ids, kinds=kinds, since=since, until=until,
+                epoch=epoch, path_only=path_only, limit=limit, offset=offset,
+            )
+        )  # fmt: skip
+
+    async def tree(self, session: str, leaf: str | None, *, limit: int = 200, before: str | None = None) -> list[Node]:
+        rows = await self._read(partial(tree.tree, key=session, leaf=leaf, limit=limit, before=before))
+        return [Node(row.id, row.parent, row.role, row.kind, row.snippet, row.run, row.ts) for row in rows]
+
+    async def sessions_at(self, entry: str) -> list[str]:
+        return await self._read(partial(tree.sessions_at, entry=entry))
+
+    async def index(self, limit: int = 500) -> int:
+        return await self._backend.write(partial(recall.index, limit=limit))
+
+    async def blank(
+        self, entries: list[str], sessions: list[str], rewrite: Callable[[bytes], bytes | None], *, runs: list[str]
+    ) -> Blanked:
+        write, facts = self._backend.write, 0
+        for start in range(0, len(entries), forgetting.SLICE):
+            await write(partial(forgetting.blank_entries, entries=entries[start : start + forgetting.SLICE]))
+        for run in runs:
+            after = -1
+            while after:
+                changed, after = await write(
+                    partial(forgetting.blank_run, run=run, after=max(after, 0), rewrite=rewrite)
+                )
+                facts += changed
+        for session in sessions:
+            after = -1
+            while after:
+                changed, after = await write(
+                    partial(forgetting.blank_memory, session=session, after=max(after, 0), rewrite=rewrite)
+                )
+                facts += changed
+            await write(partial(forgetting.drop_snapshots, session=session))
+        return Blanked(entries=len(entries), facts=facts)
+
+    async def purge(self) -> bool:
+        return await self._backend.write(forgetting.purge)
+
+    async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
+        return await self._read(partial(forgetting.prunable, before_ms=before_ms, keep=keep, limit=limit))
+
+    async def keep_snapshot(self, row: SnapshotRow) -> None:
+        await self._backend.write(partial(keep_snapshot, row=row))
 
     async def prune_keys(self, before_ms: int) -> int:
         """Remove idempotency keys older than `before_ms`; how many. Raises StorageUnavailable."""

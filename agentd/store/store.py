@@ -6,6 +6,7 @@ The reading half answers questions from separate read-only connections and never
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -67,6 +68,26 @@ class EntryRow(msgspec.Struct, frozen=True, gc=False):
     run: str | None
     ts: int
     seq: int
+    related_to: str | None = None  # what a summary or a plan, which stand outside the tree, belong to
+    first: str | None = None  # the range that a summary stands for
+    last: str | None = None
+    bytes: int | None = None  # of the words that were forgotten
+    forgotten: bool = False
+
+
+class ContentRow(msgspec.Struct, frozen=True, gc=False):
+    """Other words for an entry that is there; its place, and the fact that made it, stay."""
+
+    session: str
+    id: str
+    content: str
+
+
+class PrunedRow(msgspec.Struct, frozen=True, gc=False):
+    """Entries that lose their words: retention of long-term memory. Their places stay."""
+
+    session: str
+    ids: tuple[str, ...]
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +111,7 @@ class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-Row = SessionRow | RunRow | EntryRow | KeyRow | SnapshotRow
+Row = SessionRow | RunRow | EntryRow | ContentRow | PrunedRow | KeyRow | SnapshotRow
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -128,6 +149,33 @@ class Loaded(msgspec.Struct, frozen=True):
     last: int
     snapshot: SnapshotRow | None
     bodies: tuple[bytes, ...]
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """An entry that was looked for; `on_path`: it is on the path of the leaf that was given."""
+
+    row: EntryRow
+    on_path: bool
+    score: float
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """An entry in the tree; `snippet` is the beginning of its words."""
+
+    id: str
+    parent: str | None
+    role: str
+    kind: str
+    snippet: str
+    run: str | None
+    ts: int
+
+
+class Blanked(msgspec.Struct, frozen=True, gc=False):
+    """What forgetting took words from."""
+
+    entries: int
+    facts: int
 
 
 class SessionInfo(msgspec.Struct, frozen=True, gc=False):
@@ -253,6 +301,61 @@ class Store(Protocol):
 
     async def path(self, leaf: str, limit: int = 64, limit_bytes: int = 1 << 20) -> list[EntryRow]:
         """From `leaf` towards the root, newest first, the leaf itself included."""
+        ...
+
+    async def query(
+        self,
+        session: str,
+        *,
+        leaf: str | None = None,
+        topic: str | None = None,
+        ids: list[str] | None = None,
+        kinds: list[str] | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        epoch: int | None = None,
+        path_only: bool = False,
+        limit: int = 25,
+        offset: int = 0,
+    ) -> list[Found]:
+        """Entries of the session and of the path that its `leaf` shares with others: ranked by `topic` (recall.py says
+        how), else newest first. `path_only`: only those on the path of `leaf`. Forgotten ones are not there."""
+        ...
+
+    async def tree(self, session: str, leaf: str | None, *, limit: int = 200, before: str | None = None) -> list[Node]:
+        """Entries of the session and of the path that it shares, newest first, ids older than `before`."""
+        ...
+
+    async def sessions_at(self, entry: str) -> list[str]:
+        """Sessions whose history holds the entry: its own first, then those that branched at or after it."""
+        ...
+
+    async def index(self, limit: int = 500) -> int:
+        """Take the next rows into the full-text index; how many, 0 when it is level."""
+        ...
+
+    async def blank(
+        self, entries: list[str], sessions: list[str], rewrite: Callable[[bytes], bytes | None], *, runs: list[str]
+    ) -> Blanked:
+        """Take the words out of these entries, out of the index, and out of the facts of `runs` and of the sessions'
+        memory events that `rewrite` changes; snapshots of the sessions go. In slices; asking again finishes the work.
+
+        Raises:
+            StorageUnavailable: it can't be written now; a part may have been done.
+        """
+        ...
+
+    async def purge(self) -> bool:
+        """Leave no copy of what was blanked in the index's pages and in the write-ahead log; False while a reader
+        holds an older moment of the log."""
+        ...
+
+    async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
+        """Entries beyond the retention by age or count (0: no bound), the oldest first, by session."""
+        ...
+
+    async def keep_snapshot(self, row: SnapshotRow) -> None:
+        """A session's state at rest. Raises StorageUnavailable."""
         ...
 
     async def prune_keys(self, before_ms: int) -> int: ...

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from agentd.core.state import Run, Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
-from agentd.store.store import EntryRow, KeyRow, Row, RunRow, SessionRow
+from agentd.store.store import ContentRow, EntryRow, KeyRow, PrunedRow, Row, RunRow, SessionRow
 
 
 def rows_of(before: Session, facts: Sequence[f.AnyFact], after: Session, wake_at: int | None) -> list[Row]:
@@ -54,6 +54,12 @@ def rows_of(before: Session, facts: Sequence[f.AnyFact], after: Session, wake_at
                 state = str(fact.__struct_config__.tag).removeprefix("run.")
                 cause = encode(fact.cause) if fact.cause is not None else None
                 runs[fact.run or ""] = _run(runs, known, fact, state, ended=fact.ts, cause=cause)
+                if fact.memory is not None:
+                    rows.append(_plan(fact, known, _epoch(known, epochs, fact)))
+            case f.MemoryEvent():
+                rows.extend(_remembered(fact, after.epoch))
+            case f.MemoryImported():
+                rows.extend(_imported(fact, item, after.epoch) for item in fact.items)
             case _:
                 pass
     rows.extend(runs.values())
@@ -87,6 +93,46 @@ def _entry(fact: f.AnyFact, entry: str, parent: str | None, role: str, content: 
         ts=fact.ts,
         seq=fact.seq,
     )
+
+
+def _plan(fact: f.RunEnded, known: Mapping[str, Run], epoch: int) -> EntryRow:
+    """What is kept of a plan, outside the tree, related to the run's newest entry (rulings 34)."""
+    assert fact.memory is not None
+    run = known.get(fact.run or "")
+    related = run.tip if run is not None and run.tip is not None else f"{fact.run}.u"
+    return EntryRow(
+        id=fact.memory.id, session=fact.session, parent=None, epoch=epoch, role="system", kind="plan", origin="agent",
+        content=fact.plan or "", run=fact.run, ts=fact.ts, seq=fact.seq, related_to=related,
+        bytes=fact.memory.bytes, forgotten=fact.forgotten,
+    )  # fmt: skip
+
+
+def _remembered(fact: f.MemoryEvent, epoch: int) -> list[Row]:
+    """A summary is an entry outside the tree; other words for an entry take the place of its own."""
+    if fact.item is not None:
+        item = fact.item
+        return [
+            EntryRow(
+                id=item.id, session=fact.session, parent=None, epoch=epoch, role="system", kind="summary",
+                origin=item.origin, content=fact.summary or "", run=None, ts=fact.ts, seq=fact.seq,
+                related_to=item.last, first=item.first, last=item.last, bytes=item.bytes, forgotten=fact.forgotten,
+            )
+        ]  # fmt: skip
+    if fact.event == "update" and fact.content is not None:
+        return [ContentRow(session=fact.session, id=name, content=fact.content) for name in fact.ids]
+    if fact.event == "prune":
+        return [PrunedRow(session=fact.session, ids=fact.ids)]
+    return []
+
+
+def _imported(fact: f.MemoryImported, item: f.ImportedItem, epoch: int) -> EntryRow:
+    summary = item.kind == "summary"
+    return EntryRow(
+        id=item.id, session=fact.session, parent=None if summary else item.parent, epoch=epoch, role=item.role,
+        kind=item.kind, origin={"user": "user", "assistant": "agent", "tool": "tool"}.get(item.role, "system"),
+        content=item.content, run=None, ts=item.ts, seq=fact.seq, related_to=item.related_to,
+        first=item.related_to if summary else None, last=item.related_to if summary else None,
+    )  # fmt: skip
 
 
 def _epoch(known: Mapping[str, Run], epochs: Mapping[str, int], fact: f.AnyFact) -> int:

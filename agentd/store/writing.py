@@ -11,7 +11,19 @@ from collections.abc import Callable, Iterable
 
 from agentd.protocol.errors import AgentdError, Conflict, Internal
 from agentd.store.log import Position
-from agentd.store.store import Append, EntryRow, KeyRow, Row, RunRow, SessionRow, SnapshotRow
+from agentd.store.recall import replaced
+from agentd.store.store import (
+    Append,
+    ContentRow,
+    EntryRow,
+    KeyRow,
+    PrunedRow,
+    Row,
+    RunRow,
+    SessionRow,
+    SnapshotRow,
+)
+from agentd.store.tree import Places
 
 IDS_MAX = 16_384  # sessions and runs, each, whose small integer is held in memory
 SNAPSHOTS_KEPT = 2
@@ -26,12 +38,11 @@ _SESSION = (
 )
 _RUN = "UPDATE runs SET session=?, kind=?, state=?, accepted=?, started=?, ended=?, cause=? WHERE id=?"
 _ENTRY = (
-    "INSERT INTO entries (entry, session, parent, epoch, role, kind, origin, content, run, ts, seq)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (entry) DO UPDATE SET session=excluded.session, parent=excluded.parent, epoch=excluded.epoch,"
-    " role=excluded.role, kind=excluded.kind, origin=excluded.origin, content=excluded.content, run=excluded.run,"
-    " ts=excluded.ts, seq=excluded.seq"
+    "INSERT INTO entries (entry, session, parent, epoch, role, kind, origin, content, run, ts, seq, related_to, first,"
+    " last, bytes, forgotten, segment, depth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (entry) DO NOTHING"
 )
+_PLACE = "UPDATE entries SET segment = ?, depth = ? WHERE id = ?"
 _KEY = (
     "INSERT INTO keys (session, key, body_hash, run, ts) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (session, key) DO UPDATE SET body_hash=excluded.body_hash, run=excluded.run, ts=excluded.ts"
@@ -95,6 +106,7 @@ class BatchWriter:
     def __init__(self) -> None:
         self._sessions = Ids("sessions", "key")
         self._runs = Ids("runs", "run")
+        self._places = Places()
         self.pages = 0  # at most so many went to the write-ahead log since the last checkpoint
 
     def commit(self, connection: sqlite3.Connection, batch: list[Append]) -> list[AgentdError | None]:
@@ -120,6 +132,7 @@ class BatchWriter:
         except BaseException:
             self._sessions.drop()
             self._runs.drop()
+            self._places.drop()
             if connection.in_transaction:  # a full disk may have rolled back by itself
                 connection.execute("ROLLBACK")
             raise
@@ -148,10 +161,11 @@ class BatchWriter:
             for row in append.rows:
                 rows[_identity(row)] = row
         for row in rows.values():
-            self._write(connection, row)
+            self.write_row(connection, row)
         self.pages += 4 * len(rows)
 
-    def _write(self, connection: sqlite3.Connection, row: Row) -> None:
+    def write_row(self, connection: sqlite3.Connection, row: Row) -> None:
+        """One row, inside a transaction."""
         session: Callable[[str], int] = lambda key: self._sessions.of(connection, key)  # noqa: E731
         match row:
             case SessionRow():
@@ -169,13 +183,14 @@ class BatchWriter:
                 )  # fmt: skip
             case EntryRow():
                 number = session(row.session)
-                run = None if row.run is None else self._runs.of(connection, row.run, number)
-                connection.execute(
-                    _ENTRY,
-                    (row.id, number, row.parent, row.epoch, row.role, row.kind, row.origin, row.content, run, row.ts,
-                     row.seq),
-                )  # fmt: skip
-                self.pages += len(row.content) // 1024
+                self._entry(connection, row, number)
+            case ContentRow():
+                replaced(connection, row.id, row.content, forgotten=False)
+                self.pages += 2 + len(row.content) // 1024
+            case PrunedRow():
+                for name in row.ids:
+                    replaced(connection, name, "", forgotten=True)
+                self.pages += 2 * len(row.ids)
             case KeyRow():
                 connection.execute(_KEY, (session(row.session), row.key, row.body_hash, row.run, row.ts))
             case SnapshotRow():
@@ -183,6 +198,31 @@ class BatchWriter:
                 connection.execute(_SNAPSHOT, (number, row.seq, row.version, row.ts, row.body))
                 connection.execute(_OLD_SNAPSHOTS, (number,))
                 self.pages += 2 * len(row.body) // 2048
+
+    def _entry(self, connection: sqlite3.Connection, row: EntryRow, session: int) -> None:
+        """An entry never changes its place; one that is there already stays as it is."""
+        run = None if row.run is None else self._runs.of(connection, row.run, session)
+        message = row.kind == "message"
+        at = self._places.continued(connection, session, row.parent) if message else None
+        done = connection.execute(
+            _ENTRY,
+            (row.id, session, row.parent, row.epoch, row.role, row.kind, row.origin, row.content, run, row.ts, row.seq,
+             row.related_to, row.first, row.last, row.bytes, int(row.forgotten), *(at or (None, None))),
+        )  # fmt: skip
+        if message and done.rowcount:
+            if at is None:
+                at = self._places.begun(connection, int(done.lastrowid or 0), session, row.parent)
+                connection.execute(_PLACE, (*at, done.lastrowid))
+            self._places.remember(session, row.id, at)
+        self.pages += len(row.content) // 1024
+
+
+def keep_snapshot(connection: sqlite3.Connection, row: SnapshotRow) -> None:
+    """A snapshot beside the log, of a session that rests; nothing when the session is not there."""
+    found = connection.execute("SELECT id FROM sessions WHERE key = ?", (row.session,)).fetchone()
+    if found is not None:
+        connection.execute(_SNAPSHOT, (found[0], row.seq, row.version, row.ts, row.body))
+        connection.execute(_OLD_SNAPSHOTS, (found[0],))
 
 
 def positions(connection: sqlite3.Connection, sessions: Iterable[str]) -> dict[str, Position]:
@@ -210,6 +250,10 @@ def _identity(row: Row) -> tuple[type, str, str | int]:
             return EntryRow, row.id, ""
         case KeyRow():
             return KeyRow, row.session, row.key
+        case ContentRow():
+            return ContentRow, row.id, ""
+        case PrunedRow():
+            return PrunedRow, row.session, "".join(row.ids[:1])
         case SnapshotRow():
             return SnapshotRow, row.session, row.seq
         case _:

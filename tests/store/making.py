@@ -59,8 +59,25 @@ def run_row(run: str, session: str, *, accepted: int = 1, ended: int | None = No
     return RunRow(run, session, "chat", state, accepted, accepted, ended, None if ended is None else b"{}")
 
 
-def entry_row(name: str, session: str, parent: str | None = None, *, seq: int = 1, content: str = "hi") -> EntryRow:
-    return EntryRow(name, session, parent, 0, "user", "message", "user", content, None, 1, seq)
+def entry_row(
+    name: str,
+    session: str,
+    parent: str | None = None,
+    *,
+    seq: int = 1,
+    content: str = "hi",
+    role: str = "user",
+    ts: int = 1,
+    epoch: int = 0,
+    kind: str = "message",
+    related: str | None = None,
+    first: str | None = None,
+) -> EntryRow:
+    origin = "user" if role == "user" else "agent"
+    return EntryRow(
+        name, session, parent, epoch, role, kind, origin, content, None, ts, seq, related, first,
+        related if first else None,
+    )  # fmt: skip
 
 
 def key_row(session: str, key: str, run: str, *, ts: int = 1) -> KeyRow:

@@ -8,18 +8,26 @@ was committed, nothing of what was under way.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, Conflict, StorageUnavailable
 from agentd.store.log import GroupCommit, Position
+from agentd.store.recall import words_in, words_of
 from agentd.store.store import (
     Append,
+    Blanked,
     CommitFigures,
+    ContentRow,
     EntryRow,
+    Found,
     Key,
     KeyRow,
     Loaded,
+    Node,
     Opening,
     Page,
+    PrunedRow,
     Record,
     RunRow,
     SessionInfo,
@@ -27,6 +35,7 @@ from agentd.store.store import (
     SnapshotRow,
     StepPage,
 )
+from agentd.store.tree import SNIPPET_CHARS
 from agentd.supervisor import Supervisor
 
 SNAPSHOTS_KEPT = 2
@@ -77,12 +86,33 @@ class Disk:
             case RunRow():
                 self.runs[row.run] = row
             case EntryRow():
-                self.entries[row.id] = row
+                self.entries.setdefault(row.id, row)
+            case ContentRow():
+                self.change(row.id, row.content, forgotten=False)
+            case PrunedRow():
+                for name in row.ids:
+                    self.change(name, "", forgotten=True)
             case KeyRow():
                 self.keys[row.session, row.key] = row
             case SnapshotRow():
                 others = [old for old in self.snapshots.get(row.session, []) if old.seq != row.seq]
                 self.snapshots[row.session] = sorted([*others, row], key=lambda old: old.seq)[-SNAPSHOTS_KEPT:]
+
+    def change(self, name: str, content: str, *, forgotten: bool) -> None:
+        row = self.entries.get(name)
+        if row is not None and not row.forgotten:
+            size = row.bytes if row.bytes is not None else len(row.content.encode("utf-8", "surrogatepass"))
+            self.entries[name] = replace(
+                row, content=content, forgotten=forgotten, bytes=size if forgotten else None
+            )  # fmt: skip
+
+    def path(self, leaf: str | None) -> list[EntryRow]:
+        found: list[EntryRow] = []
+        row = self.entries.get(leaf or "")
+        while row is not None:
+            found.append(row)
+            row = self.entries.get(row.parent or "")
+        return found
 
 
 class MemoryStore:
@@ -174,6 +204,108 @@ class MemoryStore:
             found.append(entry)
             entry = self.disk.entries.get(entry.parent) if entry.parent else None
         return found
+
+    async def query(
+        self,
+        session: str,
+        *,
+        leaf: str | None = None,
+        topic: str | None = None,
+        ids: list[str] | None = None,
+        kinds: list[str] | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        epoch: int | None = None,
+        path_only: bool = False,
+        limit: int = 25,
+        offset: int = 0,
+    ) -> list[Found]:
+        """The same answers as by the index, by looking at every row; the order of equals is by words and newness."""
+        path = {row.id for row in self.disk.path(leaf)}
+        wanted = words_of(topic) if topic is not None else []
+        found: list[tuple[int, int, Found]] = []
+        for number, row in enumerate(self.disk.entries.values()):
+            on_path = (row.id if row.kind == "message" else row.related_to) in path
+            seen = (row.session == session or on_path) and (on_path or not path_only) and not row.forgotten
+            fits = (
+                (ids is None or row.id in ids)
+                and (kinds is None or row.kind in kinds)
+                and (since is None or row.ts >= since)
+                and (until is None or row.ts <= until)
+                and (epoch is None or row.epoch == epoch)
+            )
+            count = len(words_in(row.content).intersection(wanted))
+            if seen and fits and (count or topic is None):
+                found.append((-count, -number, Found(row, on_path, float(count))))
+        found.sort(key=lambda one: one[:2])
+        return [one for _, _, one in found[offset : offset + limit]]
+
+    async def tree(self, session: str, leaf: str | None, *, limit: int = 200, before: str | None = None) -> list[Node]:
+        path = {row.id for row in self.disk.path(leaf)}
+        rows = [row for row in self.disk.entries.values() if row.kind == "message"]
+        rows = [row for row in rows if row.session == session or row.id in path]
+        names = [row.id for row in rows]
+        rows = rows[: names.index(before)] if before in names else rows if before is None else []
+        return [
+            Node(row.id, row.parent, row.role, row.kind, row.content[:SNIPPET_CHARS], row.run, row.ts)
+            for row in reversed(rows[-limit:])
+        ]
+
+    async def sessions_at(self, entry: str) -> list[str]:
+        row = self.disk.entries.get(entry)
+        if row is None:
+            return []
+        found = [row.session]
+        for other in self.disk.entries.values():
+            if other.session not in found and any(one.id == entry for one in self.disk.path(other.id)):
+                found.append(other.session)
+        for key, info in self.disk.sessions.items():
+            if key not in found and any(one.id == entry for one in self.disk.path(info.leaf)):
+                found.append(key)
+        return found
+
+    async def index(self, limit: int = 500) -> int:
+        """A dictionary has no index."""
+        return 0
+
+    async def blank(
+        self, entries: list[str], sessions: list[str], rewrite: Callable[[bytes], bytes | None], *, runs: list[str]
+    ) -> Blanked:
+        facts = 0
+        for name in entries:
+            self.disk.change(name, "", forgotten=True)
+        for key, records in self.disk.facts.items():
+            for place, record in enumerate(records):
+                memory = key in sessions and record.type.startswith("memory.")
+                fresh = rewrite(record.body) if memory or record.run in runs else None
+                if fresh is not None:
+                    facts += 1
+                    records[place] = less = replace(record, body=fresh)
+                    if record.run is not None and record.run_seq is not None:
+                        self.disk.by_run[record.run][record.run_seq] = less
+        for key in sessions:
+            self.disk.snapshots.pop(key, None)
+        return Blanked(entries=len(entries), facts=facts)
+
+    async def purge(self) -> bool:
+        return True
+
+    async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        kept: dict[str, list[str]] = {}
+        for row in self.disk.entries.values():
+            if row.forgotten:
+                continue
+            kept.setdefault(row.session, []).append(row.id)
+            if before_ms and row.ts < before_ms:
+                found.setdefault(row.session, []).append(row.id)
+        for key, names in kept.items():
+            if keep and len(names) > keep:
+                found.setdefault(key, []).extend(names[: len(names) - keep])
+        return {key: list(dict.fromkeys(names))[:limit] for key, names in found.items()}
+
+    async def keep_snapshot(self, row: SnapshotRow) -> None:
+        self.disk._write_row(row)
 
     async def prune_keys(self, before_ms: int) -> int:
         old = [name for name, row in self.disk.keys.items() if row.ts < before_ms]

@@ -280,7 +280,7 @@ async def test_a_salvage_makes_a_new_log_id_and_keeps_the_damaged_files_untouche
         assert (Path(store.opening.quarantined) / "agentd.db").read_bytes() == damaged
 
 
-@pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
 async def test_a_file_cut_short_keeps_what_its_rest_holds(path: Path, share: float) -> None:
     await filled(path)
     data = path.read_bytes()  # noqa: ASYNC240

@@ -8,7 +8,7 @@ import pytest
 
 from agentd.clock import SystemClock
 from agentd.protocol.errors import Conflict, StorageUnavailable
-from agentd.store.store import Append, Record, Store
+from agentd.store.store import Append, ContentRow, Record, Store
 from agentd.supervisor import Supervisor
 from tests.store.making import (
     body_of,
@@ -275,10 +275,13 @@ async def test_entries_are_found_by_id_and_any_text_comes_back(store: Store) -> 
     assert len(await store.entries([f"n{i}" for i in range(2000)])) == 0
 
 
-async def test_an_entry_is_replaced_by_its_newer_row(store: Store) -> None:
+async def test_an_entry_stays_as_it_is_and_only_its_words_change(store: Store) -> None:
     await store.append(step("a", 1, rows=(entry_row("e1", "a", content="old"),)))
-    await store.append(step("a", 2, rows=(entry_row("e1", "a", content="new"),)))
-    assert (await store.entries(["e1"]))["e1"].content == "new"
+    await store.append(step("a", 2, rows=(entry_row("e1", "a", content="other", role="assistant"),)))
+    assert (await store.entries(["e1"]))["e1"].content == "old"
+    await store.append(step("a", 3, rows=(ContentRow(session="a", id="e1", content="new"),)))
+    found = (await store.entries(["e1"]))["e1"]
+    assert (found.content, found.role) == ("new", "user")
 
 
 async def test_a_closed_store_refuses_appends_with_a_reason(store: Store) -> None:

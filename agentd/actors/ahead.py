@@ -1,0 +1,186 @@
+"""What a step is given beside the state: read from the store before it, so that the rules never wait (design 1.2).
+
+A path may only be taken by a session whose history it is: its own entries, or those that its branch shares.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from agentd.actors.shared import Shared
+from agentd.core import intents as i
+from agentd.core.draft import Decision
+from agentd.core.memory import SUMMARIES_MAX, held
+from agentd.core.state import Session
+from agentd.core.tokens import byte_length
+from agentd.protocol import facts as f
+from agentd.protocol.codec import decode_fact
+from agentd.store.store import EntryRow, Store
+
+PATH_ENTRIES = 64
+PATHS_MAX = 64
+
+
+class Ahead:
+    """What was read before the step, and what its own commands add to it."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, i.UsedKey] = {}
+        self.ended_runs: set[str] = set()
+        self.results: dict[str, Any] = {}
+        self.identity: str | None = None
+        self.items: dict[str, f.WindowItem] = {}
+        self.contents: dict[str, str] = {}
+
+    def learn(self, decision: Decision) -> None:
+        for fact in decision.facts:
+            if isinstance(fact, f.RunAccepted) and fact.key is not None:
+                self.keys[fact.key] = i.UsedKey(run=fact.run or "", body_hash=fact.body_hash or "")
+            elif isinstance(fact, f.AgentStatus) and fact.status == "done":
+                self.results[fact.task] = fact.result
+            elif isinstance(fact, f.RUN_ENDS) and fact.run is not None:
+                self.ended_runs.add(fact.run)
+
+
+class Path(msgspec.Struct, frozen=True):
+    """What working memory would hold at a leaf, with its words."""
+
+    window: tuple[f.WindowItem, ...]
+    summaries: tuple[f.SummaryItem, ...]
+    contents: dict[str, str]
+
+
+class Paths:
+    """The paths that accepted runs will start from, and those that were just asked for."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, tuple[f.WindowItem, ...]] = {}
+        self.summaries: dict[str, tuple[f.SummaryItem, ...]] = {}
+        self.contents: dict[str, str] = {}
+
+    def know(self, leaf: str, path: Path) -> None:
+        if len(self.windows) >= PATHS_MAX:
+            oldest = next(iter(self.windows))
+            del self.windows[oldest]
+            self.summaries.pop(oldest, None)
+        self.windows[leaf] = path.window
+        self.summaries[leaf] = path.summaries
+        self.contents.update(path.contents)
+
+    def keep(self, leaf: str, state: Session, contents: dict[str, str]) -> None:
+        """The active path, before it is left for a fresh epoch: queued runs still start there (rulings 21)."""
+        self.know(leaf, Path(state.window, state.summaries, contents))
+
+    def forget(self, state: Session) -> None:
+        """Only what unfinished runs still need."""
+        needed = {run.leaf_id for run in state.runs.values() if run.state == "queued"}
+        if not needed:
+            self.windows.clear()
+            self.summaries.clear()
+            self.contents.clear()
+
+
+async def read_ahead(
+    shared: Shared, state: Session, intents: Iterable[i.AnyIntent], paths: Paths, contents: dict[str, str]
+) -> Ahead:
+    """All that the rules of this step may need and the state does not hold."""
+    ahead, store = Ahead(), shared.store
+    starts = bool(state.queue)
+    for intent in intents:
+        match intent:
+            case i.StartRun():
+                starts = True
+                if intent.key is not None and intent.key not in ahead.keys:
+                    used = await store.key(state.key, intent.key)
+                    if used is not None:
+                        ahead.keys[intent.key] = i.UsedKey(run=used.run, body_hash=used.body_hash)
+                if intent.leaf_id is not None:
+                    await know(shared, state, paths, intent.leaf_id)
+            case i.SetLeaf():
+                await know(shared, state, paths, intent.leaf)
+            case i.Cancel(run=str() as name) if name not in state.runs:
+                row = await store.run(name)
+                if row is not None and row.session == state.key:
+                    ahead.ended_runs.add(name)
+            case i.NewEpoch() | i.ClearSaturation():
+                if state.leaf is not None:
+                    paths.keep(state.leaf, state, contents)
+            case i.LoadMemory():
+                row_ = await owned(store, state, intent.id)
+                if row_ is not None and not row_.forgotten:
+                    ahead.items[intent.id] = _item(row_, shared.caps, loaded=True)
+                    ahead.contents[intent.id] = row_.content
+            case i.SummarizeMemory(content=None):
+                rows = await store.entries(list(intent.ids))
+                ahead.contents.update({name: row.content for name, row in rows.items()})
+            case _:
+                pass
+    if starts:
+        ahead.identity = (await shared.identity.read(state.agent)).hash
+    return ahead
+
+
+async def know(shared: Shared, state: Session, paths: Paths, leaf: str) -> None:
+    """Read the path that ends in `leaf`, if it is this session's."""
+    if leaf in paths.windows:
+        return
+    row = await owned(shared.store, state, leaf)
+    if row is not None and row.kind == "message":
+        paths.know(leaf, await path_to(shared, state.key, leaf))
+
+
+async def owned(store: Store, state: Session, entry: str) -> EntryRow | None:
+    """The entry, if it is in this session's history: its own, or on the path that its branch shares."""
+    row = (await store.entries([entry])).get(entry)
+    if row is None or row.session == state.key:
+        return row
+    if not state.branched:
+        return None
+    found = await store.query(state.key, leaf=state.leaf, ids=[entry], limit=1)
+    return found[0].row if found else None
+
+
+async def path_to(shared: Shared, session: str, leaf: str) -> Path:
+    """The newest entries of the path, and the summaries before them."""
+    rows = list(reversed(await shared.store.path(leaf, PATH_ENTRIES)))
+    contents = {row.id: row.content for row in rows}
+    window = tuple(_item(row, shared.caps) for row in rows)
+    inside = frozenset(contents)
+    summaries = []
+    for item, text in await _summaries(shared.store, session, leaf):
+        if item.first not in inside:
+            summaries.append(item)
+            contents[item.id] = text
+    return Path(window, tuple(summaries), contents)
+
+
+async def _summaries(store: Store, session: str, leaf: str) -> list[tuple[f.SummaryItem, str]]:
+    """Those that the path wholly holds and no later one of it replaced, oldest first."""
+    found = await store.query(session, leaf=leaf, kinds=["summary"], path_only=True, limit=4 * SUMMARIES_MAX)
+    rows = sorted((one.row for one in found if not one.row.forgotten), key=lambda row: row.seq, reverse=True)
+    taken: list[tuple[f.SummaryItem, str]] = []
+    replaced: set[str] = set()
+    for row in rows:
+        if row.id in replaced or len(taken) == SUMMARIES_MAX:
+            continue
+        page = await store.read(row.session, row.seq - 1, 1)
+        fact = decode_fact(page.bodies[0]) if page.bodies else None
+        if isinstance(fact, f.MemoryEvent) and fact.item is not None and fact.item.id == row.id:
+            taken.append((fact.item, row.content))
+            replaced.update(fact.replaces)
+    taken.reverse()
+    return taken
+
+
+def _item(row: EntryRow, caps: i.Caps, *, loaded: bool = False) -> f.WindowItem:
+    size = held(row.content, caps)
+    return f.WindowItem(
+        id=row.id, role=row.role, kind=row.kind, bytes=size if size is not None else byte_length(row.content),
+        loaded=loaded,
+    )  # fmt: skip
+
+
+def run_paths(state: Session) -> Sequence[str]:
+    """Leaves from which queued runs will start."""
+    return [run.leaf_id for run in state.runs.values() if run.leaf_id is not None and run.state == "queued"]

@@ -1,0 +1,103 @@
+"""Forgetting on the disk: words out of entries, index, facts and snapshots, then out of free pages and the log (30).
+
+What is deleted from the full-text index stays in its older segments until they are merged, and what is overwritten in
+the database stays in the write-ahead log until that is truncated; freed pages are overwritten because `secure_delete`
+is on from the first database. So `purge` merges the index to one segment and truncates the log, which needs that no
+reader holds an older moment of it; it says whether that was so.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from agentd.store.recall import replaced
+
+SLICE = 200
+FACTS_PER_SLICE = 2_000
+
+Rewrite = Callable[[bytes], bytes | None]
+
+_OF_RUN = "SELECT id, body FROM events WHERE run = (SELECT id FROM runs WHERE run = ?) AND id > ? ORDER BY id LIMIT ?"
+
+
+def blank_entries(connection: sqlite3.Connection, entries: list[str]) -> int:
+    """One transaction; how many entries those were."""
+    with _transaction(connection):
+        for entry in entries:
+            replaced(connection, entry, "", forgotten=True)
+    return len(entries)
+
+
+def blank_run(connection: sqlite3.Connection, run: str, after: int, rewrite: Rewrite) -> tuple[int, int]:
+    """A slice of a run's facts with id > `after`; (how many changed, the last id, 0 at the end)."""
+    rows = connection.execute(_OF_RUN, (run, after, FACTS_PER_SLICE)).fetchall()
+    changed = _rewritten(connection, rows, rewrite)
+    return changed, rows[-1][0] if len(rows) == FACTS_PER_SLICE else 0
+
+
+def blank_memory(connection: sqlite3.Connection, session: str, after: int, rewrite: Rewrite) -> tuple[int, int]:
+    """A slice of a session's facts with seq > `after`: those about its memory; (how many changed, last seq or 0)."""
+    rows = connection.execute(
+        "SELECT id, seq, type, CASE WHEN type LIKE 'memory.%' THEN body END FROM events"
+        " WHERE session = (SELECT id FROM sessions WHERE key = ?) AND seq > ? ORDER BY seq LIMIT ?",
+        (session, after, FACTS_PER_SLICE),
+    ).fetchall()
+    changed = _rewritten(connection, [(row[0], row[3]) for row in rows if row[3] is not None], rewrite)
+    return changed, rows[-1][1] if len(rows) == FACTS_PER_SLICE else 0
+
+
+def _rewritten(connection: sqlite3.Connection, rows: Iterable[tuple[int, bytes]], rewrite: Rewrite) -> int:
+    fresh = [(body, number) for number, old in rows if (body := rewrite(old)) is not None]
+    if fresh:
+        with _transaction(connection):
+            connection.executemany("UPDATE events SET body = ? WHERE id = ?", fresh)
+    return len(fresh)
+
+
+def drop_snapshots(connection: sqlite3.Connection, session: str) -> None:
+    connection.execute("DELETE FROM snapshots WHERE session = (SELECT id FROM sessions WHERE key = ?)", (session,))
+
+
+def purge(connection: sqlite3.Connection) -> bool:
+    """True when neither the index nor the write-ahead log holds a copy any more."""
+    connection.execute("INSERT INTO recall (recall) VALUES ('optimize')")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def prunable(connection: sqlite3.Connection, before_ms: int, keep: int, limit: int) -> dict[str, list[str]]:
+    """The oldest entries beyond age or count, by session."""
+    found: dict[str, list[str]] = {}
+    if before_ms:
+        aged = connection.execute(
+            "SELECT s.key, e.entry FROM entries e JOIN sessions s ON s.id = e.session"
+            " WHERE e.forgotten = 0 AND e.ts < ? ORDER BY e.ts LIMIT ?",
+            (before_ms, limit),
+        )
+        for key, entry in aged:
+            found.setdefault(key, []).append(entry)
+    if keep:
+        rows = connection.execute(
+            "SELECT s.key, e.session, count(*) - ? FROM entries e JOIN sessions s ON s.id = e.session"
+            " WHERE e.forgotten = 0 GROUP BY e.session HAVING count(*) > ? LIMIT ?",
+            (keep, keep, limit),
+        ).fetchall()
+        for key, session, over in rows:
+            oldest = connection.execute(
+                "SELECT entry FROM entries WHERE session = ? AND forgotten = 0 ORDER BY id LIMIT ?",
+                (session, min(over, limit)),
+            )
+            found.setdefault(key, []).extend(entry for (entry,) in oldest)
+    return {key: list(dict.fromkeys(ids))[:limit] for key, ids in found.items()}
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

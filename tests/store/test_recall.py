@@ -1,0 +1,229 @@
+"""Long-term memory over each store: what is found, in what order, what a branch shares, what forgetting leaves."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentd.clock import SystemClock
+from agentd.store.recall import words_of
+from agentd.store.store import EntryRow, PrunedRow, Row, Store
+from agentd.supervisor import Supervisor
+from tests.store.making import entry_row, opened, session_row, snapshot_row, step
+from tests.store.memory_store import MemoryStore
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    if request.param == "sqlite":
+        async with opened(tmp_path / "agentd.db") as sqlite:
+            yield sqlite
+        return
+    supervisor = Supervisor(SystemClock(), lambda reason: None)
+    memory = MemoryStore(clock=SystemClock(), supervisor=supervisor)
+    yield memory
+    await memory.close()
+    await supervisor.stop(5)
+
+
+async def talk(store: Store, session: str, *texts: str, parent: str | None = None, at: int = 1) -> list[str]:
+    """A conversation: each text a child of the one before, named by its number from `at` on; the ids."""
+    rows: list[EntryRow] = []
+    for place, text in enumerate(texts):
+        name = f"{session}{at + place}"
+        role = "user" if place % 2 == 0 else "assistant"
+        rows.append(entry_row(name, session, parent, content=text, role=role, ts=at + place))
+        parent = name
+    await tell(store, session, session_row(session, leaf=parent), *rows)
+    return [row.id for row in rows]
+
+
+async def tell(store: Store, session: str, *rows: Row) -> None:
+    """One more fact, with these rows."""
+    loaded = await store.load(session)
+    await store.append(step(session, loaded.last + 1 if loaded else 1, rows=rows))
+
+
+async def found(store: Store, session: str, topic: str | None = None, **more: object) -> list[str]:
+    return [one.row.id for one in await store.query(session, topic=topic, **more)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_rows_with_all_words_come_first_then_those_with_more_of_them(store: Store, indexed: bool) -> None:
+    await talk(store, "a", "the harbour at night", "a lighthouse", "harbour and lighthouse", "nothing of the kind")
+    if indexed:
+        while await store.index(2):
+            pass
+    assert await found(store, "a", "Harbour lighthouse") == ["a3", "a2", "a1"]
+    assert await found(store, "a", "lighthouse", limit=1) == ["a3"], "the newer of equals"
+    assert await found(store, "a", "lighthouse", limit=1, offset=1) == ["a2"]
+
+
+async def test_a_question_covers_what_the_index_has_not_reached(store: Store) -> None:
+    await talk(store, "a", "old harbour")
+    await store.index()
+    await talk(store, "a", "new harbour", at=2)
+    assert sorted(await found(store, "a", "harbour")) == ["a1", "a2"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        '"',
+        "AND OR NOT NEAR(",
+        "a* -b ^c",
+        "content:x",
+        "nul\0byte",
+        "🙂🙂",
+        "שלום עולם",
+        "(((",
+        "x" * 5_000,
+        " ",
+        "'; --",
+    ],
+)
+async def test_a_topic_of_any_characters_is_a_topic(store: Store, topic: str) -> None:
+    await talk(store, "a", "something else", f"it says {topic} here")
+    await store.index()
+    result = await found(store, "a", topic)
+    assert set(result) <= {"a1", "a2"}
+    if words_of(topic) and len(topic) < 60:
+        assert "a2" in result
+
+
+async def test_words_are_found_without_case_and_marks(store: Store) -> None:
+    await talk(store, "a", "Ein Kännchen KAFFEE")
+    await store.index()
+    assert await found(store, "a", "kannchen kaffee") == ["a1"]
+
+
+async def test_filters_by_kind_time_epoch_and_id(store: Store) -> None:
+    await talk(store, "a", "one", "two", "three")
+    summary = entry_row("s1", "a", content="one and two", kind="summary", related="a2", first="a1", ts=9)
+    await tell(store, "a", summary, entry_row("b9", "a", content="later", epoch=1, ts=10))
+    assert await found(store, "a") == ["b9", "s1", "a3", "a2", "a1"], "without a topic the newest first"
+    assert await found(store, "a", kinds=["summary"]) == ["s1"]
+    assert await found(store, "a", since=2, until=3) == ["a3", "a2"]
+    assert await found(store, "a", epoch=1) == ["b9"]
+    assert await found(store, "a", ids=["a1", "b9", "nobody"]) == ["b9", "a1"]
+    assert await found(store, "nobody") == []
+
+
+async def test_a_branch_sees_its_own_rows_and_the_path_it_shares(store: Store) -> None:
+    await talk(store, "a", "one fish", "two fish", "red fish")
+    await talk(store, "b", "blue fish", parent="a2")
+    await talk(store, "a", "dead fish", parent="a2", at=4)
+    await store.index()
+    seen = await store.query("b", leaf="b1", topic="fish")
+    assert {one.row.id: one.on_path for one in seen} == {"a1": True, "a2": True, "b1": True}
+    whole = await store.query("a", leaf="a4", topic="fish")
+    assert {one.row.id: one.on_path for one in whole} == {"a1": True, "a2": True, "a3": False, "a4": True}
+    assert sorted(await found(store, "a", "fish", leaf="a3", path_only=True)) == ["a1", "a2", "a3"]
+    assert [row.id for row in await store.path("b1")] == ["b1", "a2", "a1"]
+
+
+async def test_a_summary_is_on_the_path_when_its_range_is(store: Store) -> None:
+    await talk(store, "a", "one", "two", "three")
+    await talk(store, "a", "other", parent="a1", at=4)
+    await tell(store, "a", entry_row("s", "a", content="sum", kind="summary", related="a2", first="a1"))
+    on_path = await store.query("a", leaf="a3", kinds=["summary"], path_only=True)
+    assert [one.row.id for one in on_path] == ["s"]
+    assert (on_path[0].row.first, on_path[0].row.last) == ("a1", "a2")
+    assert not await store.query("a", leaf="a4", kinds=["summary"], path_only=True)
+
+
+async def test_the_tree_is_told_newest_first_in_pages(store: Store) -> None:
+    await talk(store, "a", "one", "two", "three")
+    await talk(store, "a", "other", parent="a1", at=4)
+    nodes = await store.tree("a", "a4", limit=3)
+    assert [(node.id, node.parent) for node in nodes] == [("a4", "a1"), ("a3", "a2"), ("a2", "a1")]
+    assert [node.id for node in await store.tree("a", "a4", before="a2")] == ["a1"]
+    await talk(store, "b", "mine", parent="a2")
+    assert [node.id for node in await store.tree("b", "b1")] == ["b1", "a2", "a1"]
+
+
+async def test_which_sessions_share_an_entry(store: Store) -> None:
+    await talk(store, "a", "one", "two", "three")
+    await talk(store, "b", "branch", parent="a2")
+    await talk(store, "c", "branch of a branch", parent="b1")
+    await tell(store, "d", session_row("d", leaf="a3"))
+    assert set(await store.sessions_at("a1")) == {"a", "b", "c", "d"}
+    assert set(await store.sessions_at("a3")) == {"a", "d"}
+    assert await store.sessions_at("b1") == ["b", "c"]
+    assert (await store.sessions_at("a1"))[0] == "a"
+    assert await store.sessions_at("nobody") == []
+
+
+async def test_pruned_entries_keep_their_place_and_lose_their_words(store: Store) -> None:
+    await talk(store, "a", "one fish", "two fish", "red fish")
+    await store.index()
+    assert await store.prunable(keep=1) == {"a": ["a1", "a2"]}
+    assert await store.prunable(before_ms=2) == {"a": ["a1"]}
+    assert await store.prunable() == {}
+    await tell(store, "a", PrunedRow(session="a", ids=("a1",)))
+    row = (await store.entries(["a1"]))["a1"]
+    assert (row.content, row.forgotten, row.bytes) == ("", True, 8)
+    assert sorted(await found(store, "a", "fish")) == ["a2", "a3"]
+    assert [one.id for one in await store.path("a3")] == ["a3", "a2", "a1"]
+
+
+async def test_what_was_blanked_is_in_no_file(tmp_path: Path) -> None:
+    secret = "xylophonic"
+    async with opened(tmp_path / "agentd.db") as store:
+        for number in range(40):
+            await talk(store, "a", f"turn {number}", f"answer {number}", at=2 * number + 1)
+        said = entry_row("e1", "a", content=f"the word is {secret}")
+        await store.append(step("a", 41, rows=(said,), words=secret, run="r1"))
+        await tell(store, "a", snapshot_row("a", 42))
+        while await store.index(7):
+            pass
+        assert await found(store, "a", secret) == ["e1"]
+        done = await store.blank(
+            ["e1"], ["a"], lambda body: body.replace(secret.encode(), b"") if secret.encode() in body else None,
+            runs=["r1"],
+        )  # fmt: skip
+        assert (done.entries, done.facts) == (1, 1)
+        assert await found(store, "a", secret) == []
+        assert await store.snapshot("a", 1) is None
+        assert await store.purge()
+        for file in list(tmp_path.iterdir()):  # noqa: ASYNC240 - the test reads what is on the disk
+            assert secret.encode() not in file.read_bytes(), file.name
+
+
+async def test_a_path_is_a_few_segments_however_long_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path / "agentd.db") as store:
+        parent = None
+        for number in range(20):
+            ids = await talk(store, "a", *[f"t{n}" for n in range(50)], parent=parent, at=50 * number + 1)
+            parent = ids[-1]
+        await talk(store, "a", "aside", parent="a500", at=1001)
+    connection = sqlite3.connect(tmp_path / "agentd.db")
+    assert connection.execute("SELECT id, parent, depth FROM segments").fetchall() == [(1, None, 0), (1001, 1, 500)]
+    assert connection.execute("SELECT max(depth) FROM entries WHERE segment = 1").fetchone() == (1000,)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("SELECT body FROM events WHERE session = 1 AND seq > 5 ORDER BY seq LIMIT 9", "events_session_seq"),
+        ("SELECT body FROM events WHERE run = 1 AND run_seq > 5 ORDER BY run_seq LIMIT 9", "events_run_seq"),
+        ("SELECT run FROM runs WHERE ended > 5 ORDER BY ended", "runs_ended"),
+        ("SELECT entry FROM entries WHERE segment = 1 AND depth <= 9 ORDER BY depth DESC LIMIT 5", "entries_place"),
+        (
+            "SELECT entry FROM entries e WHERE e.session IN (1) AND e.id < 9 ORDER BY e.id DESC LIMIT 5",
+            "entries_session",
+        ),
+        ("SELECT entry FROM entries WHERE forgotten = 0 AND ts < 9 ORDER BY ts LIMIT 5", "entries_kept"),
+    ],
+)
+async def test_questions_are_answered_by_an_index(tmp_path: Path, sql: str, index: str) -> None:
+    async with opened(tmp_path / "agentd.db") as store:
+        await talk(store, "a", "one")
+    connection = sqlite3.connect(tmp_path / "agentd.db")
+    plan = " ".join(str(row[-1]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
+    connection.close()
+    assert index in plan
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan
