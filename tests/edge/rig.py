@@ -6,8 +6,10 @@ import heapq
 import itertools
 import json
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -200,6 +202,17 @@ async def running(
             client.close()
         await rig.server.stop(1.0)
         assert await rig.supervisor.stop(1.0) == []
+
+
+def make_certificate(folder: Path) -> Tls:
+    """A certificate for 127.0.0.1 that nobody trusts yet, and its key."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    alternative = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [*command.split(), *alternative, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
+    )
+    return Tls(cert, key)
 
 
 def upgrade_request(path: str = "/v1/agents/default/stream", *, extra: str = "", **headers: str) -> bytes:

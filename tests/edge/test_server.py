@@ -5,7 +5,6 @@ import json
 import signal
 import socket as sockets
 import ssl
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from tests.edge.rig import (
     RawClient,
     close_frame,
     frame,
+    make_certificate,
     plain_app,
     running,
     until,
@@ -170,14 +170,7 @@ async def test_the_date_header_moves_on() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    alternative = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [*command.split(), *alternative, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
-    )
-    return Tls(cert, key)
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 async def test_over_tls_messages_failures_and_large_backlogs_work(certificate: Tls) -> None:
