@@ -1,7 +1,7 @@
 """The servers that are measured, as child processes on a core of their own: agentd and the floor.
 
 Each has a temporary state directory of its own and a free port. They are ended by their process and waited for, also
-when a scenario fails; nothing of them stays.
+when a scenario fails or Ctrl-C ends the bench (which they don't see themselves); nothing of them stays.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+
+from agentd.bench.machine import pin
 
 START_S = 30.0
 END_S = 15.0
@@ -60,10 +62,10 @@ async def _process(
     began_s = loop.time()
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, env=env, stdout=asyncio.subprocess.PIPE, stderr=errors,
+            sys.executable, *command, env=env, stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
         )  # fmt: skip
         try:
-            os.sched_setaffinity(process.pid, core)
+            pin(process.pid, core)
             line = await _first_line(process)
             if not line:
                 errors.seek(0)

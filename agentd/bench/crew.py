@@ -4,13 +4,13 @@ There is one process for each core that is not the server's; they are pinned to 
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from agentd.bench.load import Job, Outcome, joined
+from agentd.bench.machine import pin
 from agentd.bench.schedule import Part, total_s
 from agentd.bench.worker import Said, Start
 from agentd.supervisor import Supervisor
@@ -36,6 +36,7 @@ class Crew:
         self._cores = list(cores)
         self._progress = progress
         self._processes: list[asyncio.subprocess.Process] = []
+        self._done = False
 
     async def ready(self, job: Job) -> None:
         """Start the processes and wait until all sockets are open. Raises CrewFailed."""
@@ -55,13 +56,17 @@ class Crew:
             assert process.stdin is not None
             process.stdin.write(msgspec.json.encode(Start(start_s)) + b"\n")
         tasks = [self._supervisor.start(f"bench.client{i}", self._outcome(p)) for i, p in enumerate(self._processes)]
-        return joined(list(await asyncio.gather(*tasks)))
+        outcomes = list(await asyncio.gather(*tasks))
+        self._done = True
+        return joined(outcomes)
 
     async def end(self) -> None:
-        """Whatever state they are in, they are gone afterwards."""
+        """Whatever state they are in, they are gone afterwards; at once when they have not brought their outcome."""
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.close()
+            if not self._done and process.returncode is None:
+                process.kill()
         for process in self._processes:
             try:
                 async with asyncio.timeout(5.0):
@@ -73,9 +78,9 @@ class Crew:
     async def _start(self, part: Job, core: int) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "agentd.bench.worker",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES, start_new_session=True,
         )  # fmt: skip
-        os.sched_setaffinity(process.pid, {core})
+        pin(process.pid, {core})
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(part) + b"\n")
         return process

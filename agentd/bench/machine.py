@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -15,9 +16,19 @@ GIT_S = 5.0
 
 
 def cores() -> tuple[list[int], list[int]]:
-    """Cores of the server and of the clients: apart when there are two or more, the server on one."""
+    """Cores of the server and of the clients: apart when there are two or more, the server on one. Where processes
+    can't be pinned (macOS) the system places them."""
+    if not hasattr(os, "sched_getaffinity"):
+        every = list(range(os.cpu_count() or 1))
+        return every, every[1:] or every
     mine = sorted(os.sched_getaffinity(0))
     return (mine[:1], mine[1:]) if len(mine) > 1 else (mine, mine)
+
+
+def pin(pid: int, to: Iterable[int]) -> None:
+    """Keep a process on these cores; 0 is this one."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, to)
 
 
 def machine() -> Machine:

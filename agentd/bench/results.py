@@ -64,6 +64,8 @@ class Point(msgspec.Struct, kw_only=True):
     refused: dict[str, int] = {}
     """By the cap that refused."""
     spread: dict[str, tuple[float, float]] = {}
+    others_share: float = 0.0
+    """Of the server's core, what other processes took meanwhile: a shared machine is not a slow server."""
 
 
 class Series(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ of them does not hide what the others found.
 """
 
 import asyncio
-import os
 import resource
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ from agentd.supervisor import Supervisor
 
 BUSY_CLIENTS = 0.85
 LATE_SHARE = 0.25
+BUSY_MACHINE = 0.05
 
 
 class Known(NamedTuple):
@@ -67,11 +67,11 @@ def run(names: Sequence[str], options: Options, command: str) -> Result:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     server_cores, client_cores = machine.cores()
     about = machine.machine()
-    os.sched_setaffinity(0, client_cores)
+    machine.pin(0, client_cores)
     try:
         return asyncio.run(_run(names, options, command, (server_cores, client_cores), about))
     finally:
-        os.sched_setaffinity(0, {*server_cores, *client_cores})
+        machine.pin(0, {*server_cores, *client_cores})
 
 
 def show(result: Result, folder: Path | None, *, as_json: bool) -> None:
@@ -140,11 +140,13 @@ async def _scenario(name: str, stage: Stage) -> Scenario:
 
 
 def _doubts(found: Scenario) -> list[str]:
-    """Loads in which the clients were the bottleneck: their latencies are the bench's own."""
+    """Loads in which the clients were the bottleneck, or somebody else had the server's core."""
     doubts = []
     for point in found.points:
         if point.client_cpu_share > BUSY_CLIENTS:
             doubts.append(f"{point.label}: the clients used {point.client_cpu_share:.0%} of their core")
         elif point.client_late_ms.p99 > max(LATE_SHARE * point.latency.p99, 5.0) and not point.closed:
             doubts.append(f"{point.label}: requests went out up to {point.client_late_ms.p99:.1f} ms late (p99)")
+        if point.others_share > BUSY_MACHINE:
+            doubts.append(f"{point.label}: other processes took {point.others_share:.0%} of the server's core")
     return doubts

@@ -6,6 +6,7 @@ another machine) CPU and memory come from the same page. Figures out of a histog
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from agentd.bench.results import Series
 from agentd.clock import Clock
 
 EVERY_S = 0.5
+HAS_PROC = Path("/proc/stat").exists()
 ANSWER_S = 5.0
 DEPTHS = (
     "runs_unfinished", "tasks_queued", "workers_active", "model_calls_in_flight", "mailbox_depth_max",
@@ -29,6 +31,8 @@ class Sample(msgspec.Struct, frozen=True):
     cpu_s: float
     rss_mb: float
     metrics: dict[str, float]
+    core_s: float = 0.0
+    """CPU seconds that the server's cores gave to anybody."""
 
 
 class Window:
@@ -46,6 +50,11 @@ class Window:
     @property
     def cpu_s(self) -> float:
         return self.last.cpu_s - self.first.cpu_s
+
+    @property
+    def others_share(self) -> float:
+        """Of the server's core, what went to other processes: it is missing in every figure of the server."""
+        return max(self.last.core_s - self.first.core_s - self.cpu_s, 0.0) / self.seconds if self.last.core_s else 0.0
 
     def more(self, name: str) -> float:
         """By how much a counter rose."""
@@ -99,13 +108,24 @@ class Window:
 class Sampler:
     """Takes samples of one server; `watch` is run as a task for as long as it matters."""
 
-    def __init__(self, clock: Clock, url: str, token: str | None, pid: int | None, *, metrics: bool = True) -> None:
-        self._has_metrics = metrics
+    def __init__(
+        self,
+        clock: Clock,
+        url: str,
+        token: str | None,
+        pid: int | None,
+        *,
+        cores: Sequence[int] = (),
+        metrics: bool = True,
+    ) -> None:
+        """`cores`: where the server is pinned; with `pid` only. Without `metrics` the server has no such page."""
         self.samples: list[Sample] = []
         self._clock = clock
         self._parts = urlsplit(url)
         self._token = token
         self._pid = pid
+        self._cores = cores if pid is not None else ()
+        self._has_metrics = metrics
 
     async def watch(self) -> None:
         while True:
@@ -115,8 +135,8 @@ class Sampler:
     async def take(self) -> Sample:
         """A sample now. A server that does not answer gives one without metrics; /proc still counts."""
         metrics = await self._metrics() if self._has_metrics else {}
-        cpu_s, rss_mb = usage(self._pid) if self._pid else _told(metrics)
-        sample = Sample(self._clock.monotonic_s(), cpu_s, rss_mb, metrics)
+        cpu_s, rss_mb = usage(self._pid) if self._pid and HAS_PROC else _told(metrics)
+        sample = Sample(self._clock.monotonic_s(), cpu_s, rss_mb, metrics, busy_s(self._cores))
         self.samples.append(sample)
         return sample
 
@@ -150,10 +170,20 @@ class Sampler:
 
 
 def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and resident MB of a process on this machine."""
+    """CPU seconds and resident MB of a process on this machine. Raises OSError where there is no /proc."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def busy_s(cores: Sequence[int]) -> float:
+    """CPU seconds that these cores have worked for anybody since the machine's start; 0 for none."""
+    if not cores or not HAS_PROC:
+        return 0.0
+    lines = Path("/proc/stat").read_text().splitlines()
+    fields = [line.split() for line in lines if line.split(" ", 1)[0] in {f"cpu{core}" for core in cores}]
+    ticks = sum(sum(map(int, found[1:4])) + sum(map(int, found[6:9])) for found in fields)  # not idle, not iowait
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def parsed(page: str) -> dict[str, float]:

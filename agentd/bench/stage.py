@@ -140,7 +140,9 @@ class Stage:
 
         Raises CrewFailed.
         """
-        sampler = Sampler(self.clock, server.url, server.token, server.pid, metrics=not server.floor)
+        sampler = Sampler(
+            self.clock, server.url, server.token, server.pid, cores=self._server_cores, metrics=not server.floor
+        )
         crew = Crew(self.supervisor, self._client_cores, lambda share, _: self._told(what, share))
         try:
             await crew.ready(job)
@@ -232,6 +234,7 @@ def _point(job: Job, index: int, outcome: Outcome, window: Window) -> Point:
         client_cpu_share=round(outcome.cpu_share, 3),
         cpu_us_per_unit=round(cpu / rate * 1e6, 1) if rate else 0.0,
         cpu_share=round(cpu, 3),
+        others_share=round(window.others_share, 3),
         refused=tally.refused,
     )
     _add_server_figures(point, window, rate)

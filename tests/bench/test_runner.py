@@ -4,6 +4,7 @@ another hand, a script in Node, finds the same."""
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from agentd.bench import runner
 from agentd.bench.proxy import FAULTS
 from agentd.bench.stage import Options
-from agentd.cli.failure import FAILED, USAGE
+from agentd.cli.failure import FAILED, INTERRUPTED, USAGE
 from tests.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,3 +95,13 @@ def test_another_hand_finds_the_same(served: Child, tmp_path: Path) -> None:
 
 def http(served: Child) -> str:
     return served.url.replace("ws", "http", 1)
+
+
+def test_ctrl_c_ends_it_and_its_server() -> None:
+    command = [sys.executable, "-m", "agentd", "bench", "chat"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("chat")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (INTERRUPTED, "", "")
