@@ -22,6 +22,8 @@ BANNED_STEMS = {"helper", "helpers", "util", "utils", "common", "base", "misc", 
 FREE_TESTS = {
     "test_layout": "the whole tree",
     "test_traces": "the rules of the core, told as stories",
+    "test_session_stateful": "a session under any order of commands, outcomes, pauses and crashes",
+    "test_orders": "one final state whatever the order of completions",
     "test_documents": "docs/ and README.md beside the code",
     "test_seams": "the contract with uvicorn and websockets",
     "test_memory_store": "the contract of stores, over the one for simulations",

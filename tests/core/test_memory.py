@@ -94,7 +94,8 @@ class Talk:
             )  # fmt: skip
             self.tell(
                 i.Compact(
-                    by=SELF, epoch=self.state.epoch, seq=self.state.seq, ids=found.ids, item=item, content=text, replaces=found.replaces,
+                    by=SELF, epoch=self.state.epoch, seq=self.state.seq, ids=found.ids, item=item, content=text,
+                    replaces=found.replaces,
                     gap=found.gap,
                 )
             )  # fmt: skip
