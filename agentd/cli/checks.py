@@ -13,6 +13,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from agentd.cli.probe import get, not_ready
 from agentd.clock import SystemClock
 from agentd.providers.choose import ProviderChoiceError, ProviderSettings, choose_provider
 from agentd.settings import Settings
+from agentd.store.backup import mark_of, newest
 from agentd.store.check import full_check
 from agentd.store.lock import owner_of
 
@@ -141,9 +143,32 @@ def server(settings: Settings, state: Path, token: str, owner: int) -> Iterator[
 def offline(settings: Settings, state: Path) -> Iterator[Finding]:
     """No server runs: the database itself, and whether one could listen."""
     if state.is_dir():
+        yield from _restored(state / DATABASE)
         for one in full_check(state / DATABASE):
             yield Finding("database", one.health, one.what, one.remedy)
     yield from _port(settings.server.host, settings.server.port)
+
+
+def _restored(database: Path) -> Iterator[Finding]:
+    mark = mark_of(database)
+    if mark is None:
+        return
+    made = datetime.fromtimestamp(mark.made / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    yield Finding("database", "ok", f"a backup made {made} UTC; its first start gives it a log id of its own")
+    if database.with_name(database.name + "-wal").exists():
+        yield Finding(
+            "database", "warning", "a write-ahead log of another database lies beside it",
+            "start `agentd serve`: it moves that log to quarantine/, or move it away yourself",
+        )  # fmt: skip
+
+
+def backups(state: Path) -> Iterator[Finding]:
+    """When the last backup that still lies in the state directory was made; others are elsewhere."""
+    found = newest(state)
+    if found is not None:
+        name, made_s = found
+        hours = (SystemClock().now_ms() / 1000 - made_s) / 3600
+        yield Finding("state", "ok", f"the newest backup here is {name}, {hours:.0f} hours old")
 
 
 def _port(host: str, port: int) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ def examine(state_dir: str | None, config_file: Path | None, env: Mapping[str, s
     yield from checks.settings_shown(settings)
     state = Path(settings.server.state_dir)
     yield from checks.state_dir(state)
+    yield from checks.backups(state)
     owner = checks.running(state)
     if owner is None:
         yield from checks.offline(settings, state)

@@ -9,8 +9,12 @@ import pytest
 
 from agentd.cli import checks
 from agentd.cli.doctor import examine
+from agentd.clock import SystemClock
+from agentd.config import load
+from agentd.store.backup import Backups
 from agentd.store.lock import StateLock
 from tests.cli.conftest import Command
+from tests.store.making import opened, step
 
 PORT = ("AGENTD_SERVER__PORT", "0")
 
@@ -93,3 +97,23 @@ def test_a_full_disk_is_told_in_time(state: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_password_in_an_address_is_not_shown(state: Path) -> None:
     env = {PORT[0]: "0", "AGENTD_PROVIDER__BASE_URL": "http://me:secret@example.org"}
     assert "secret" not in str(list(examine(str(state), None, env)))
+
+
+async def test_a_restored_copy_and_a_log_that_is_not_its_own_are_named(state: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    async with opened(other / "agentd.db") as store:
+        await store.append(step("a", 1))
+        made = await Backups(other / "agentd.db", SystemClock()).make()
+    shutil.copy(made.path, state / "agentd.db")
+    found = [one for one in checks.offline(load({"server.port": 0}, {}, None), state) if one.subject == "database"]
+    assert [one.level for one in found] == ["ok", "ok"]
+    assert found[0].what.startswith("a backup made ")
+    (state / "agentd.db-wal").write_bytes(b"")
+    found = [one for one in checks.offline(load({"server.port": 0}, {}, None), state) if one.subject == "database"]
+    assert [one.level for one in found][:2] == ["ok", "warning"]
+    assert "quarantine/" in found[1].remedy
+    assert [one.what for one in checks.backups(other)] == [
+        f"the newest backup here is {Path(made.path).name}, 0 hours old"
+    ]
+    assert list(checks.backups(state)) == []
