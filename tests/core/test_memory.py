@@ -174,10 +174,11 @@ def _do(talk: Talk, operation: tuple[str, int, int]) -> None:
             talk.tell(i.NewEpoch(by=BY))
         case "leaf" if said:
             name = said[one % len(said)]
-            path, at_ = [], name
+            path: list[f.WindowItem] = []
+            at_: str | None = name
             while at_ is not None:
                 path.append(f.WindowItem(id=at_, role="user", kind="message", bytes=min(len(talk.words[at_]), 100)))
-                at_ = talk.parents[at_]  # type: ignore[assignment]
+                at_ = talk.parents[at_]
             path.reverse()
             talk.tell(i.SetLeaf(by=BY, leaf=name), paths={name: tuple(path[-64:])})
 
