@@ -35,8 +35,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     how: Literal["constant", "poisson", "closed"] = "poisson"
     seed: int = 1
     part: Part = WHOLE
-    drain_s: float = 20.0
-    """How long accepted work may take to end after the last request."""
+    drain_s: float = 60.0
+    """How long accepted work may take to end after the last request, while something still moves."""
     followers: int = 0
     """Sockets beside the one that asks, on every session."""
     slow_every: int = 0

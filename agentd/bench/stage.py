@@ -198,7 +198,7 @@ class Stage:
             if counted != seen:
                 self.found.add("server-counts", f"the server counts {counted:.0f} runs {word}, clients saw {seen}")
         facts = window.more("facts_total")
-        if facts != outcome.facts:
+        if facts < outcome.facts:  # more may be stored by now: memory is tidied up after the runs
             self.found.add("server-counts", f"the server stored {facts:.0f} facts, clients saw {outcome.facts}")
 
 
