@@ -56,6 +56,29 @@ async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
     return _request(assemble(parts, _budget(desk)), "task")
 
 
+class Steered:
+    """What the user says to a run while one of its tasks is at work: each word goes to each task once."""
+
+    def __init__(self, desk: Desk, run: str) -> None:
+        self._desk = desk
+        self._run = run
+        self._seen = self._placed()
+
+    def waiting(self) -> bool:
+        """Something was said that is not placed yet."""
+        run = self._desk.state.runs.get(self._run)
+        return run is not None and any(item.mode == "steer" for item in run.inputs)
+
+    def fresh(self) -> list[Message]:
+        """What was placed since the last look, as messages for the next model step."""
+        fresh = [name for name in self._placed() if name not in self._seen]
+        self._seen.extend(fresh)
+        return [Message(role="user", content=f"Also: {self._desk.words.contents[name]}") for name in fresh]
+
+    def _placed(self) -> list[str]:
+        return [name for name in self._desk.words.contents if name.startswith(f"{self._run}.i")]
+
+
 async def context(desk: Desk, run: Run) -> Assembled:
     """What the next model call of this run would get."""
     state = desk.state

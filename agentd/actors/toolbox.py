@@ -14,6 +14,7 @@ from agentd.actors.desk import Desk
 from agentd.core import intents as i
 from agentd.core.scrub import scrub
 from agentd.core.state import Run
+from agentd.core.tasks import SKIPPED
 from agentd.core.tokens import cut_to_bytes
 from agentd.protocol import facts as f
 from agentd.protocol.errors import AgentdError
@@ -61,13 +62,36 @@ class Toolbox:
             return f"error ({error.kind}): {error.message}"
         return output if isinstance(output, str) else msgspec.json.encode(output).decode()
 
+    async def skip(self, asked: ToolCall) -> str:
+        """Tell that a call is not made; what the model hears of it.
+
+        Raises:
+            NotRunning: the attempt is over.
+        """
+        self._made += 1
+        given = scrub(_shown(asked.arguments.encode()), self._desk.shared.known_secrets).value
+        await self._stored(
+            i.CallSkipped(
+                by=self._by, run=self._run.id, task=self._task, attempt=self._attempt, call=self._call(),
+                tool=asked.name, input=given,
+            )
+        )  # fmt: skip
+        return SKIPPED
+
+    async def place_inputs(self) -> None:
+        """Steering words that wait become entries, before the next model step. Raises NotRunning."""
+        await self._stored(i.PlaceInputs(by=self._by, run=self._run.id, task=self._task, attempt=self._attempt))
+
+    def _call(self) -> str:
+        return f"{self._run.id}.{self._task}.{self._attempt}.c{self._made}"
+
     async def make(self, name: str, given: bytes) -> Any:
         """Store the intent, call, store the end. Raises ToolError, NotRunning."""
         tool = self._tools.get(name)
         if tool is None:
             raise ToolError(f"there is no tool {name}; there are {', '.join(self._tools)}", kind="not_found")
         self._made += 1
-        call = f"{self._run.id}.{self._task}.{self._attempt}.c{self._made}"
+        call = self._call()
         known = self._desk.shared.known_secrets
         common = {"by": self._by, "run": self._run.id, "task": self._task, "attempt": self._attempt, "call": call}
         await self._stored(

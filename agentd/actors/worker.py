@@ -126,13 +126,17 @@ class Worker:
         is not what the plan asks for goes back with what is wrong with it, at most `OUTPUTS_MAX` are looked at (L9)."""
         request = await prompts.for_task(self._desk, run, task)
         heard = _Heard(self._desk, run.id, None)
+        steered = prompts.Steered(self._desk, run.id)
         usage, outputs = f.Usage(), 0
         for round_ in range(ROUNDS_MAX + OUTPUTS_MAX):
+            if steered.waiting():
+                await box.place_inputs()
+            request = replace(request, messages=(*request.messages, *steered.fresh()))
             offered = replace(request, tools=box.specs() if round_ < ROUNDS_MAX else (), schema=task.spec.schema)
             reply = await self._ask(offered, heard, TASK_TIMEOUT_S)
             usage = added(usage, reply.usage)
             if reply.tool_calls:
-                answers = [await self._called(box, asked, n) for n, asked in enumerate(reply.tool_calls)]
+                answers = [await self._called(box, asked, n, steered) for n, asked in enumerate(reply.tool_calls)]
                 said = Message(role="assistant", content=reply.content, tool_calls=reply.tool_calls)
                 request = replace(request, messages=(*request.messages, said, *answers))
                 continue
@@ -156,9 +160,12 @@ class Worker:
         )  # fmt: skip
         self._desk.tell(warning, "result")
 
-    async def _called(self, box: Toolbox, asked: ToolCall, place: int) -> Message:
+    async def _called(self, box: Toolbox, asked: ToolCall, place: int, steered: prompts.Steered) -> Message:
+        """One call of a message. Once the user said something new, the rest of the message is not called (N2)."""
         if place >= CALLS_PER_MESSAGE_MAX:
             content = f"error (too_many): at most {CALLS_PER_MESSAGE_MAX} calls in one message"
+        elif place and steered.waiting():
+            content = await box.skip(asked)
         else:
             content = await box.call(asked)
         return Message(role="tool", content=content, tool_call_id=asked.id)

@@ -257,6 +257,25 @@ class Prune(Intent, frozen=True):
     ids: tuple[str, ...]
 
 
+class CallSkipped(Intent, frozen=True):
+    """A call that a model asked for and that is not made, because the user said something meanwhile."""
+
+    run: str
+    task: str
+    attempt: int
+    call: str
+    tool: str
+    input: Any
+
+
+class PlaceInputs(Intent, frozen=True):
+    """An attempt is about to take its next model step: what waits for one is placed before it."""
+
+    run: str
+    task: str
+    attempt: int
+
+
 class Warn(Intent, frozen=True):
     code: str
     message: str
@@ -279,7 +298,7 @@ AnyIntent = (
     StartRun | AddInput | SetMode | Cancel | RetryTask | DecideGate | AnswerQuestion | ClearSaturation | NewEpoch
     | LoadMemory | UpdateMemory | EvictMemory | SummarizeMemory | ForgetMemory | SetLeaf | BeginBranch | Import
     | Compact | CompactFailed | Prune
-    | PlanProposed | AttemptEnded | CallBegan | CallEnded | Warn | Recovered | Wake
+    | PlanProposed | AttemptEnded | CallBegan | CallEnded | CallSkipped | PlaceInputs | Warn | Recovered | Wake
 )  # fmt: skip
 
 

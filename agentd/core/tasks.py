@@ -7,14 +7,17 @@ import msgspec
 from agentd.core import run as runs
 from agentd.core.draft import Draft
 from agentd.core.graph import policy_of
+from agentd.core.inputs import place_inputs
 from agentd.core.intents import (
     Answer,
     AnswerQuestion,
     AttemptEnded,
     CallBegan,
     CallEnded,
+    CallSkipped,
     DecideGate,
     Done,
+    PlaceInputs,
     RetryTask,
 )
 from agentd.core.outputs import output_problems
@@ -22,6 +25,8 @@ from agentd.core.recovery import close_calls
 from agentd.core.state import TERMINAL, Run, Task
 from agentd.protocol import facts as f
 from agentd.protocol.errors import Conflict, InvalidPayload, NoActiveRun, NotFound
+
+SKIPPED = "skipped: the user said something new before this call was made"
 
 
 def attempt_ended(draft: Draft, intent: AttemptEnded) -> None:
@@ -104,6 +109,24 @@ def call_ended(draft: Draft, intent: CallEnded) -> Answer:
     else:
         draft.emit(f.ToolResult, run=intent.run, output=intent.output, **common)
     return Done(action="call")
+
+
+def call_skipped(draft: Draft, intent: CallSkipped) -> Answer:
+    """The call is told as one that began and ended at once, so that what the model asked for is in the log (N2)."""
+    _check_running(draft, intent.run, intent.task, intent.attempt)
+    common: dict[str, Any] = {
+        "run": intent.run, "task": intent.task, "attempt": intent.attempt, "call": intent.call, "tool": intent.tool,
+    }  # fmt: skip
+    draft.emit(f.ToolCalled, input=intent.input, **common)
+    draft.emit(f.ToolFailed, error=f.Cause(code="skipped", kind="skipped", message=SKIPPED), **common)
+    return Done(action="call")
+
+
+def inputs_placed(draft: Draft, intent: PlaceInputs) -> Answer:
+    """Steering words become entries before the next model step of a running task; nothing, when none wait."""
+    _check_running(draft, intent.run, intent.task, intent.attempt)
+    place_inputs(draft, intent.run, "steer")
+    return Done(action="place")
 
 
 def _check_running(draft: Draft, run: str, task: str, attempt: int) -> None:
