@@ -95,7 +95,9 @@ class Child:
     def connect(self, session: str, after: int | None = None, log: str | None = None) -> connect:
         """Frames that a test does not read are no reason to wait at its end, so any number is taken in."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        return connect(self.address(session, after=after, log=log), additional_headers=headers, max_queue=None)
+        return connect(
+            self.address(session, after=after, log=log), additional_headers=headers, max_queue=None, ping_interval=None
+        )
 
     async def http(self, method: str, path: str, token: str | None = None) -> tuple[int, str]:
         """Status and text; without another token with the local one."""
