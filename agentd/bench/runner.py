@@ -15,6 +15,7 @@ import msgspec
 from agentd.bench import machine, results, screen
 from agentd.bench.child import NotStarted
 from agentd.bench.client import NotOpened
+from agentd.bench.compare import compare
 from agentd.bench.crew import CrewFailed
 from agentd.bench.proxy import FAULTS
 from agentd.bench.results import Machine, Result, Scenario
@@ -83,6 +84,22 @@ def show(result: Result, folder: Path | None, *, as_json: bool) -> None:
         print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
     else:
         screen.show(result)
+
+
+def compared(names: Sequence[str], threshold: float, *, as_json: bool) -> bool:
+    """Show how the second of two result files differs from the first; whether nothing is worse. Raises Unusable."""
+    if len(names) != 2 or threshold < 0:
+        raise Unusable("compare takes two results, and a threshold of at least 0", "agentd bench compare OLD NEW")
+    try:
+        older, newer = (results.read(Path(name)) for name in names)
+    except results.UnreadableResult as error:
+        raise Unusable(str(error), "Give files or folders that `agentd bench --out DIR` wrote.") from error
+    found = compare(older, newer, threshold)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    else:
+        screen.show_comparison(found, threshold)
+    return not found.worse
 
 
 def _check(names: Sequence[str], options: Options) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agentd.bench.compare import Comparison
 from agentd.bench.results import Point, Result, Scenario
 
 
@@ -82,3 +83,19 @@ def _show_rest(console: Console, scenario: Scenario) -> None:
         for example in breach.examples:
             console.print(f"    {example}", markup=False)
     console.print()
+
+
+def show_comparison(found: Comparison, threshold: float) -> None:
+    """Every difference, the worse ones marked, on stdout."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    table = Table(box=None, pad_edge=False)
+    for number, head in enumerate(("scenario", "load", "figure", "before", "after", "change", "")):
+        table.add_column(head, justify="right" if number in (3, 4, 5) else "left")
+    for each in found.differences:
+        better = each.change if each.figure != "achieved" else -each.change
+        row = (each.scenario, each.label, each.figure, f"{each.before:g}", f"{each.after:g}", f"{better:+.1f} %")
+        table.add_row(*row, "WORSE" if each.worse else "")
+    console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}")
+    console.print(f"{len(found.worse)} of {len(found.differences)} figures are worse by more than {threshold:g} %")

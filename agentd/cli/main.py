@@ -68,7 +68,8 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
     (
         "bench", "agentd.cli.bench:bench", "Load a server and check that the work happened.",
         "agentd bench --quick\nagentd bench chat --floor --seconds 20 --repeats 3 --out result\n"
-        "agentd bench chat --rate 500 --url http://127.0.0.1:18790\nagentd bench chat --quick --fault double-end",
+        "agentd bench chat --rate 500 --url http://127.0.0.1:18790\nagentd bench chat --quick --fault double-end\n"
+        "agentd bench compare before after --threshold 15",
     ),
     ("token", "agentd.cli.token:app", "Give out, list and revoke tokens of this state directory.", ""),
 )  # fmt: skip

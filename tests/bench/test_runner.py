@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from agentd.bench import runner
+from agentd.bench import results, runner
 from agentd.bench.proxy import FAULTS
 from agentd.bench.stage import Options
 from agentd.cli.failure import FAILED, INTERRUPTED, USAGE
+from tests.bench.test_results import a_result
 from tests.child import Child
+from tests.cli.conftest import Command
+from tests.cli.conftest import command as command
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--rate", "60", "--seconds", "0.5", "--sessions", "4")
@@ -95,6 +98,27 @@ def test_another_hand_finds_the_same(served: Child, tmp_path: Path) -> None:
 
 def http(served: Child) -> str:
     return served.url.replace("ws", "http", 1)
+
+
+def test_compare_ends_with_1_when_something_is_worse(tmp_path: Path, command: Command) -> None:
+    older, newer = a_result(), a_result()
+    older.scenarios[0].points[0].cpu_us_per_unit, newer.scenarios[0].points[0].cpu_us_per_unit = 800.0, 1000.0
+    for name, result in (("old.json", older), ("new.json", newer)):
+        results.write(result, tmp_path / name)
+    old, new = str(tmp_path / "old.json"), str(tmp_path / "new.json")
+    said = command("bench", "compare", old, new)
+    assert said.code == FAILED
+    assert "cpu_us_per_unit" in said.out
+    assert "WORSE" in said.out
+    assert command("bench", "compare", old, new, "--threshold", "30").code == 0
+    assert json.loads(command("bench", "compare", new, old, "--json").out)["notes"] == []
+
+
+def test_compare_says_what_it_cannot_read(tmp_path: Path, command: Command) -> None:
+    for arguments in (["compare"], ["compare", "a"], ["compare", str(tmp_path / "a"), str(tmp_path / "b")]):
+        said = command("bench", *arguments)
+        assert (said.code, said.out) == (USAGE, "")
+        assert "hint:" in said.err
 
 
 def test_ctrl_c_ends_it_and_its_server() -> None:

@@ -1,12 +1,14 @@
 """What a unit costs as things grow: a session's length, the number of sessions, the tasks of a plan.
 
 Each is a row of closed loops. The figure of a row is the cost at its end over the cost at its beginning: 1 is what one
-would like, and what grows steadily is told by the points between.
+would like, and what grows steadily is told by the points between. Over the number of sessions the throughput is fitted
+with the universal scalability law, each coefficient with its error.
 """
 
 import msgspec
 
 from agentd.bench.child import Server
+from agentd.bench.fit import scalability
 from agentd.bench.results import Point, Scenario
 from agentd.bench.scenarios.goal import ask
 from agentd.bench.schedule import Segment
@@ -17,9 +19,9 @@ TITLE = "Cost against length, sessions and tasks"
 UNIT = "turn"
 LENGTH_SESSIONS = 8
 LENGTH_PARTS = 4
-SESSIONS = (1, 8, 64, 256)
+SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TASKS = (2, 10, 50, 150)
-SESSIONS_QUICK = (8, 64)
+SESSIONS_QUICK = (1, 8, 64, 128)
 TASKS_QUICK = (2, 50)
 TASK_SESSIONS = 4
 
@@ -39,6 +41,10 @@ async def run(stage: Stage) -> Scenario:
         "cpu_us_per_task_least": round(min(a_task), 1),
         "cpu_us_per_task_at_most_tasks": round(a_task[-1], 1),
     }
+    fitted = scalability([(count, point.achieved) for count, point in zip(session_counts, sessions, strict=True)])
+    if fitted is not None:
+        told = msgspec.structs.asdict(fitted)
+        found.figures |= {f"usl_{name}": round(value, 6) for name, value in told.items() if value is not None}
     return found
 
 
