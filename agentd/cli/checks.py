@@ -35,6 +35,7 @@ DATABASE = "agentd.db"
 DISK_WARNING_BYTES = 1 << 30
 DISK_ERROR_BYTES = 64 << 20
 PROVIDER_S = 15.0
+WAL_MODE = b"\x02\x02"  # versions that may write and read it
 PRIVATE = ("token", "tokens.json", DATABASE)
 
 
@@ -152,6 +153,7 @@ def offline(settings: Settings, state: Path) -> Iterator[Finding]:
 def _restored(database: Path) -> Iterator[Finding]:
     mark = mark_of(database)
     if mark is None:
+        yield from _journal(database)
         return
     made = datetime.fromtimestamp(mark.made / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     yield Finding("database", "ok", f"a backup made {made} UTC; its first start gives it a log id of its own")
@@ -159,6 +161,20 @@ def _restored(database: Path) -> Iterator[Finding]:
         yield Finding(
             "database", "warning", "a write-ahead log of another database lies beside it",
             "start `agentd serve`: it moves that log to quarantine/, or move it away yourself",
+        )  # fmt: skip
+
+
+def _journal(database: Path) -> Iterator[Finding]:
+    """A server's database says in its header that it has a write-ahead log, also when it is stopped."""
+    try:
+        with database.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return
+    if header.startswith(b"SQLite format 3\0") and header[18:20] != WAL_MODE:
+        yield Finding(
+            "database", "warning", "another program has switched its write-ahead log off",
+            "the next start switches it on again; let no other program write to this file",
         )  # fmt: skip
 
 

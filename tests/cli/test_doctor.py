@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ async def test_a_restored_copy_and_a_log_that_is_not_its_own_are_named(state: Pa
         made = await Backups(other / "agentd.db", SystemClock()).make()
     shutil.copy(made.path, state / "agentd.db")
     found = [one for one in checks.offline(load({"server.port": 0}, {}, None), state) if one.subject == "database"]
-    assert [one.level for one in found] == ["ok", "ok"]
+    assert [one.level for one in found] == ["ok", "ok"], "that a copy has no write-ahead log is right"
     assert found[0].what.startswith("a backup made ")
     (state / "agentd.db-wal").write_bytes(b"")
     found = [one for one in checks.offline(load({"server.port": 0}, {}, None), state) if one.subject == "database"]
@@ -117,3 +118,16 @@ async def test_a_restored_copy_and_a_log_that_is_not_its_own_are_named(state: Pa
         f"the newest backup here is {Path(made.path).name}, 0 hours old"
     ]
     assert list(checks.backups(state)) == []
+
+
+async def test_a_database_whose_write_ahead_log_was_switched_off_is_named(state: Path) -> None:
+    async with opened(state / "agentd.db") as store:
+        await store.append(step("a", 1))
+    settings = load({"server.port": 0}, {}, None)
+    assert [one.level for one in checks.offline(settings, state) if one.subject == "database"] == ["ok"]
+    other = sqlite3.connect(state / "agentd.db")
+    other.execute("PRAGMA journal_mode = delete")
+    other.close()
+    found = [one for one in checks.offline(settings, state) if one.subject == "database"]
+    assert [one.level for one in found] == ["warning", "ok"]
+    assert "write-ahead log off" in found[0].what

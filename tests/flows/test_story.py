@@ -5,11 +5,7 @@ import json
 import signal
 from pathlib import Path
 
-from tests.child import Child as Child
-from tests.child import Frame as Frame
-from tests.child import facts as facts
-from tests.child import of_type as of_type
-from tests.child import until as until
+from tests.child import Child, facts, of_type, until
 
 
 async def test_a_goal_survives_a_kill_and_nothing_is_lost_doubled_or_reordered(tmp_path: Path) -> None:
