@@ -35,6 +35,7 @@ from agentd.bench.stage import Options, Stage
 from agentd.clock import SystemClock
 from agentd.supervisor import Supervisor
 
+PAGE = "bench.html"
 BUSY_CLIENTS = 0.85
 LATE_SHARE = 0.25
 BUSY_MACHINE = 0.05
@@ -76,10 +77,13 @@ def run(names: Sequence[str], options: Options, command: str) -> Result:
 
 
 def show(result: Result, folder: Path | None, *, as_json: bool) -> None:
-    """Write the result to `folder` when one is given, and to stdout as JSON or as tables."""
+    """Write the result and its page to `folder` when one is given, and to stdout as JSON or as tables."""
     if folder is not None:
+        from agentd.bench import report  # matplotlib takes half a second, which only a page needs
+
         folder.mkdir(parents=True, exist_ok=True)
         results.write(result, folder / results.FILE)
+        (folder / PAGE).write_text(report.page(result), encoding="utf-8")
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
     else:

@@ -29,7 +29,7 @@ def bench(
     quick: Annotated[bool, Parameter(negative="", help="Short loads: everything in two minutes.")] = False,
     floor: Annotated[bool, Parameter(negative="", help="Measure the floor server beside it (chat).")] = False,
     fault: Annotated[str | None, Parameter(help="Spoil a frame on its way: the bench has to fail.")] = None,
-    out: Annotated[Path | None, Parameter(help="Folder for bench.json.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder for bench.json and bench.html.")] = None,
     json: Json = False,
     threshold: Annotated[float, Parameter(help="Percent from which compare calls a figure worse.")] = 10.0,
     url: Annotated[str | None, Parameter(help="A server that runs; its token in AGENTD_TOKEN.")] = None,
