@@ -20,6 +20,7 @@ from agentd.actors.directory import Directory
 from agentd.actors.dispatcher import Dispatcher
 from agentd.actors.heartbeat import Heartbeat
 from agentd.actors.identity_files import IdentityFiles
+from agentd.actors.importing import Progress, import_folder
 from agentd.actors.load import Load
 from agentd.actors.memory_manager import MemoryManager
 from agentd.actors.server import ServerActor
@@ -32,6 +33,7 @@ from agentd.edge.auth import Auth
 from agentd.edge.backup import backup_route
 from agentd.edge.gateway import Gateway
 from agentd.edge.http import HttpApp
+from agentd.edge.imports import import_route
 from agentd.edge.limits import Limits
 from agentd.edge.reception import Reception
 from agentd.edge.server import EdgeServer, ListenError, Tls
@@ -47,6 +49,7 @@ from agentd.providers.choose import ProviderChoiceError, ProviderSettings, choos
 from agentd.settings import Settings
 from agentd.store.backup import Backups
 from agentd.store.errors import StoreError
+from agentd.store.legacy import INDEX
 from agentd.store.sqlite import SqliteStore
 from agentd.supervisor import Supervisor
 from agentd.telemetry import Collector, LoopLag, Metrics, resident_bytes
@@ -171,6 +174,7 @@ class App:
         reception = Reception(shared, directory, server, auth, store.opening.log_id)
         http = HttpApp(ready=lambda: _reasons(reception), render=lambda: scrape.render(), auth=auth, clock=clock)
         http.add(backup_route(http, Backups(state_dir / DATABASE, clock)))
+        http.add(import_route(http, directory))
         streams = serve_api(http, reception)
         edge = EdgeServer(
             settings.server.host, settings.server.port, Gateway(reception), http, clock, supervisor,
@@ -209,6 +213,8 @@ class App:
             supervisor.keep("heartbeat", Heartbeat(shared, self.directory).run)
         await shared.identity.read(DEFAULT_AGENT)
         supervisor.start("provider.check", self._check_provider())
+        if await asyncio.to_thread((self._state_dir / INDEX).is_file):
+            supervisor.start("import", self._import())
         self._collector.start()
         self.reception.ready = True
         await asyncio.to_thread(self._write_address)
@@ -283,6 +289,14 @@ class App:
         if complaint is not None:
             log.warning("provider.unreachable", reason=complaint)
             self.shared.notices.append(Notice(code="provider_unreachable", message=complaint))
+
+    async def _import(self) -> None:
+        """The state directory holds the older format: its snapshots are taken in, each of them once."""
+        by, told = f.By(principal="agentd", via="memory"), Progress()
+        async for progress in import_folder(self.directory, self._state_dir, by):
+            told = progress
+        skipped = [f"{one.place}: {one.reason}" for one in told.reasons[:20]]
+        log.info("import.done", snapshots=told.snapshots, already=told.already, skipped=told.skipped, reasons=skipped)
 
     async def _prune_keys(self) -> None:
         while True:

@@ -22,6 +22,7 @@ BANNED_STEMS = {"helper", "helpers", "util", "utils", "common", "base", "misc", 
 FREE_TESTS = {
     "test_layout": "the whole tree",
     "test_traces": "the rules of the core, told as stories",
+    "test_import": "the older format, imported by a whole server",
     "test_rulings": "cases that were decided ahead",
     "test_session_stateful": "a session under any order of commands, outcomes, pauses and crashes",
     "test_orders": "one final state whatever the order of completions",

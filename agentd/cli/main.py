@@ -71,6 +71,10 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
         "agentd bench chat --rate 500 --url http://127.0.0.1:18790\nagentd bench chat --quick --fault double-end\n"
         "agentd bench compare before after --threshold 15",
     ),
+    (
+        "import", "agentd.cli.importing:import_", "Take in the snapshots of the older JSON format, each of them once.",
+        "agentd import ~/old-state\nagentd import /srv/old --json",
+    ),
     ("token", "agentd.cli.token:app", "Give out, list and revoke tokens of this state directory.", ""),
 )  # fmt: skip
 """Name, where it is, what it does, examples (an App brings its own)."""

@@ -11,6 +11,9 @@ from agentd.core.tokens import byte_length
 from agentd.protocol import facts as f
 from agentd.protocol.errors import Conflict, NotFound
 
+IMPORTED = "imp:"
+"""How the ids of entries of the older format begin: `imp:<timestamp>:<session>:<id>`."""
+
 
 def within(path: tuple[f.WindowItem, ...], caps: Caps) -> tuple[f.WindowItem, ...]:
     """The newest of a path that working memory has room for."""
@@ -58,7 +61,7 @@ def import_snapshot(draft: Draft, intent: Import) -> Answer:
     if intent.timestamp_ms in state.imported:
         return Imported(already=True)
     messages = [item for item in intent.items if item.kind == "message"]
-    ours = state.leaf is None or state.leaf.startswith(f"imp:{intent.timestamp_ms}:")
+    ours = state.leaf is None or state.leaf.startswith(IMPORTED)
     leaf: str | None = None
     window: tuple[f.WindowItem, ...] = ()
     if messages and ours and not state.runs:
@@ -67,7 +70,8 @@ def import_snapshot(draft: Draft, intent: Import) -> Answer:
             f.WindowItem(id=one.id, role=one.role, kind="message", bytes=held(one.content, caps) or _size(one))
             for one in messages
         )
-        window = within((*state.window, *fresh), caps)
+        before = state.window if intent.part > 1 else ()
+        window = within((*before, *fresh), caps)
     draft.emit(
         f.MemoryImported, by=draft.by, timestamp_ms=intent.timestamp_ms, reason=intent.reason, items=intent.items,
         part=intent.part, last=intent.last, leaf=leaf, window=window,

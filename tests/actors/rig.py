@@ -174,6 +174,9 @@ class Sink:
     def send(self, frame: bytes, *, soon: bool = False) -> None:
         self._frames.put_nowait(frame)
 
+    def close(self, code: int, reason: str, *, last: bytes | None = None) -> None:
+        self.closed = True
+
     async def next(self) -> f.AnyFact | None:
         """The next fact; None for what is none."""
         frame = await self._frames.get()
