@@ -5,7 +5,7 @@ import json
 import signal
 from pathlib import Path
 
-from tests.child import Child, facts, of_type, until
+from tests.child import Child, Frame, facts, of_type, until
 
 
 async def test_a_goal_survives_a_kill_and_nothing_is_lost_doubled_or_reordered(tmp_path: Path) -> None:
