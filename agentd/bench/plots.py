@@ -74,7 +74,7 @@ def _goodput(points: list[Point], unit: str) -> str:
 
 
 def _latency(points: list[Point]) -> str:
-    figure, axes = _axes("offered, 1/s", "ms, from when it should have been sent")
+    figure, axes = _axes("offered, 1/s", "ms")
     offered = [point.offered for point in points]
     for name, colour, marker in (("p50", GREEN, "o"), ("p99", BLUE, "s"), ("p999", ORANGE, "^")):
         values = [max(getattr(point.latency, name), 0.01) for point in points]
