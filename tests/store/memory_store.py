@@ -234,7 +234,7 @@ class MemoryStore:
                 and (until is None or row.ts <= until)
                 and (epoch is None or row.epoch == epoch)
             )
-            count = len(words_in(row.content).intersection(wanted))
+            count = len(set(words_in(row.content)).intersection(wanted))
             if seen and fits and (count or topic is None):
                 found.append((-count, -number, Found(row, on_path, float(count))))
         found.sort(key=lambda one: one[:2])

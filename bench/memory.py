@@ -1,0 +1,183 @@
+"""What a long conversation costs, and how fast memory answers: one session of many turns, then questions of two words.
+
+    python -m bench.memory [--turns 10000] [--rows 100000]
+
+First a server of its own and one client that says a turn after the other, each with two words that no other turn has: CPU
+of the server per turn at the beginning and at the end, its resident memory, recall of any turn by its two words. Then a
+database with many rows, asked for topics drawn from them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from agentd.clock import SystemClock
+from agentd.store.sqlite import SqliteStore
+from agentd.store.store import Append, EntryRow, Record, SessionRow
+from agentd.supervisor import Supervisor
+
+SYLLABLES = "ba be bi bo bu da de di do du fa fe fi fo fu ga ge gi go gu ka ke ki ko ku la le li lo lu ma me mi mo mu".split()
+TICKS = os.sysconf("SC_CLK_TCK")
+WINDOW = 500
+
+
+def word(number: int) -> str:
+    """A word of its own for each number."""
+    base, said = len(SYLLABLES), ""
+    number += base**3
+    while number:
+        number, place = divmod(number, base)
+        said += SYLLABLES[place]
+    return said
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def ask(socket: ClientConnection, **frame: Any) -> dict[str, Any]:
+    await socket.send(json.dumps({"id": "q", **frame}))
+    while True:
+        found: dict[str, Any] = json.loads(await socket.recv())
+        if found.get("request") == "q":
+            return found
+
+
+async def turn(socket: ClientConnection, number: int) -> None:
+    words = f"{word(2 * number)} {word(2 * number + 1)}"
+    said = f"[[chunks=2]] turn {number}: the {words} and what comes with it, said at some length so that it is a turn"
+    await socket.send(json.dumps({"type": "chat.send", "content": said}))
+    while json.loads(await socket.recv())["type"] != "run.completed":
+        pass
+
+
+async def conversation(turns: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", folder]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[-1].replace("http", "ws")
+            token = (Path(folder) / "token").read_text().strip()
+            address = f"{url}/v1/agents/default/stream?session=long"
+            async with connect(address, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
+                found = await _measured(socket, server.pid, turns)
+            found["disk_kib_per_1000_turns"] = round(
+                sum(file.stat().st_size for file in Path(folder).glob("agentd.db*")) / 1024 / turns * 1000
+            )
+            return found
+        finally:
+            server.terminate()
+            server.wait(15)
+
+
+async def _measured(socket: ClientConnection, pid: int, turns: int) -> dict[str, Any]:
+    costs, resident, clock = [], [], time.perf_counter()
+    done = 0
+    for _ in range(100):
+        await turn(socket, done)
+        done += 1
+    while done < turns:
+        before = cpu_s(pid)
+        for _ in range(WINDOW):
+            await turn(socket, done)
+            done += 1
+        costs.append(round((cpu_s(pid) - before) / WINDOW * 1e6))
+        resident.append(round(rss_mb(pid), 1))
+    seconds = time.perf_counter() - clock
+    await asyncio.sleep(3)  # the index takes the last rows
+    hits, times = 0, []
+    dice = random.Random(7)
+    asked = [dice.randrange(done) for _ in range(200)]
+    for number in asked:
+        begun = time.perf_counter()
+        reply = await ask(socket, type="memory.query", topic=f"{word(2 * number)} {word(2 * number + 1)}", limit=5)
+        times.append((time.perf_counter() - begun) * 1e3)
+        hits += any(f"turn {number}:" in item["content"] for item in reply["items"])
+    return {
+        "turns": done, "turns_per_s": round(done / seconds), "cpu_us_per_turn": costs, "rss_mb": resident,
+        "last_beside_first": round(statistics.median(costs[-3:]) / statistics.median(costs[:3]), 2),
+        "recalled": f"{hits} of {len(asked)} among the first five", "recall_ms_p50": round(statistics.median(times), 2),
+    }  # fmt: skip
+
+
+async def questions(rows: int) -> dict[str, Any]:
+    """Rows over 20 sessions' worth of words: rare ones, and a few that are everywhere."""
+    dice = random.Random(3)
+    vocabulary = [word(n) for n in range(20_000)]
+    common = ["the", "and", "of", "harbour", "light"]
+    with tempfile.TemporaryDirectory() as folder:
+        clock = SystemClock()
+        supervisor = Supervisor(clock, print)
+        store = await SqliteStore.open(
+            Path(folder) / "agentd.db", clock=clock, supervisor=supervisor, on_fatal=print
+        )
+        texts, seq = [], 0
+        for start in range(0, rows, 1_000):
+            seq += 1
+            made: list[EntryRow] = []
+            for n in range(start, min(start + 1_000, rows)):
+                text = " ".join([*dice.sample(vocabulary, 10), *dice.sample(common, 3)])
+                texts.append(text)
+                parent = f"e{n - 1}" if n else None
+                made.append(EntryRow(f"e{n}", "s", parent, 0, "user", "message", "user", text, None, n, seq))
+            row = SessionRow("s", "default", "local", 1, "running", 0, made[-1].id, 0, None, 1)
+            body = json.dumps({"session": "s", "seq": seq}).encode()
+            await store.append(Append("s", 1, (Record(seq, seq, 1, "x", body),), (row, *made)))
+        begun = time.perf_counter()
+        while await store.index(2_000):
+            pass
+        indexed = time.perf_counter() - begun
+        rare, mixed, first = [], [], 0
+        for _ in range(300):
+            words = dice.choice(texts).split()
+            for times, pair in ((rare, words[:2]), (mixed, [dice.choice(words), dice.choice(common)])):
+                begun = time.perf_counter()
+                found = await store.query("s", leaf=f"e{rows - 1}", topic=" ".join(pair), limit=25)
+                times.append((time.perf_counter() - begun) * 1e3)
+                first += set(pair) <= set(found[0].row.content.split())
+        both = []
+        for _ in range(100):
+            begun = time.perf_counter()
+            await store.query("s", leaf=f"e{rows - 1}", topic=" ".join(dice.sample(common, 2)), limit=25)
+            both.append((time.perf_counter() - begun) * 1e3)
+        await store.close()
+        await supervisor.stop(5)
+    return {
+        "rows": rows, "index_us_per_row": round(indexed / rows * 1e6, 1), "rows_with_both_words_first": f"{first} of 600",
+        "rare_words_ms": _spread(rare), "one_common_word_ms": _spread(mixed), "two_common_words_ms": _spread(both),
+    }  # fmt: skip
+
+
+def _spread(times: list[float]) -> dict[str, float]:
+    ordered = sorted(times)
+    return {"p50": round(statistics.median(ordered), 2), "p99": round(ordered[int(len(ordered) * 0.99) - 1], 2)}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=100_000)
+    given = parser.parse_args()
+    print(json.dumps(await questions(given.rows), indent=1))
+    print(json.dumps(await conversation(given.turns), indent=1))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
