@@ -27,6 +27,8 @@ STATES_PER_S = 50
 CHANGE_EVERY = 25
 """Every so manieth question one session is paused and resumed, and another's work is cancelled."""
 STATE_GOAL_MS = 50.0
+QUICK_SETTINGS = {"AGENTD_LIMITS__RUNS_GLOBAL": "512"}
+"""What is accepted has to be worked off at the end."""
 CHANGES = ("pause", "resume", "cancel")
 
 
@@ -64,7 +66,7 @@ class Operator(Watcher):
 async def run(stage: Stage) -> Scenario:
     options = stage.options
     found = Scenario(name=NAME, title=TITLE, unit=UNIT, settings={"sessions": options.sessions, "times peak": TIMES})
-    async with stage.server() as server:
+    async with stage.server(QUICK_SETTINGS if options.quick else {}) as server:
         segments = [Segment(options.warm_up_s, 0.0, WARM_UP), Segment(options.seconds, 0.0, "closed loop")]
         job = msgspec.structs.replace(stage.job(server, segments), how="closed")
         peak = options.rate or (await stage.measure(server, job, "closed loop")).points[0].achieved

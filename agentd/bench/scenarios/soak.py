@@ -16,7 +16,7 @@ UNIT = "turn"
 SHARE = 0.6
 PARTS = 3
 TIMES = 6
-TIMES_QUICK = 3
+TIMES_QUICK = 2
 
 
 async def run(stage: Stage) -> Scenario:
