@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from matplotlib import pyplot
 from websockets.asyncio.client import ClientConnection, connect
 
 from agentd.clock import SystemClock
@@ -170,13 +171,30 @@ def _spread(times: list[float]) -> dict[str, float]:
     return {"p50": round(statistics.median(ordered), 2), "p99": round(ordered[int(len(ordered) * 0.99) - 1], 2)}
 
 
+def _plot(found: dict[str, Any], path: Path) -> None:
+    figure, left = pyplot.subplots(figsize=(7, 3.2))
+    turns = [100 + WINDOW * (n + 1) for n in range(len(found["cpu_us_per_turn"]))]
+    left.plot(turns, [cost / 1000 for cost in found["cpu_us_per_turn"]], color="#1b6ca8", label="CPU of the server")
+    left.set(xlabel="turns of one session", ylabel="ms CPU a turn", ylim=(0, None))
+    right = left.twinx()
+    right.plot(turns, found["rss_mb"], color="#c0504d", label="resident memory")
+    right.set(ylabel="MB", ylim=(0, None))
+    figure.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--plot", type=Path, help="write the cost per turn as SVG")
     given = parser.parse_args()
     print(json.dumps(await questions(given.rows), indent=1))
-    print(json.dumps(await conversation(given.turns), indent=1))
+    found = await conversation(given.turns)
+    print(json.dumps(found, indent=1))
+    if given.plot is not None:
+        _plot(found, given.plot)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from agentd.actors.session import SessionActor
 from agentd.actors.shared import Shared
 from agentd.core import intents as i
 from agentd.core.evidence import enclose
-from agentd.core.memory import SUMMARY_BYTES_MAX, Range, next_range
+from agentd.core.memory import RANGE_ENTRIES_MAX, SUMMARY_BYTES_MAX, Range, next_range
 from agentd.core.state import Session
 from agentd.core.summary import Said, extract, lowest_trust
 from agentd.core.tokens import byte_length
@@ -122,7 +122,9 @@ class MemoryManager:
                 found = next_range(actor.state, self.shared.caps, going=going)
                 if found is None or not await self._pass(actor, found):
                     break
-                going = True
+                # A pass reaches the low mark unless its range was bounded. Going on for what has come meanwhile would
+                # summarise each new entry by itself.
+                going = len(found.ids) >= RANGE_ENTRIES_MAX
         except AgentdError as error:
             log.warning("compact.failed", session=key, reason=error.message)
             self._later(key)

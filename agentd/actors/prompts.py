@@ -24,7 +24,7 @@ RECENT_TURNS = 8
 RECALL_ITEMS = 3
 RECALL_LOOK = 16
 RECALL_CHARS = 500
-RECALL_WORDS = 6
+RECALL_RARE = 200  # rows that have a word; commoner ones tell nothing
 RECALL_BYTES = 2_048
 RECALL_S = 0.5
 
@@ -174,12 +174,6 @@ def _summary(name: str, contents: Mapping[str, str]) -> Item:
     return Item(id=name, role="summary", kind="summary", content=contents.get(name, ""))
 
 
-def _telling(topic: str) -> str:
-    """The longest words of a turn: short ones are in most rows, and looking each of them up costs."""
-    words = dict.fromkeys(topic[:RECALL_CHARS].split())
-    return " ".join(sorted(words, key=len, reverse=True)[:RECALL_WORDS])
-
-
 async def _recalled(desk: Desk, state: Session, leaf: str, topic: str, items: list[Item]) -> tuple[Item, ...]:
     """What long-term memory has of the path on this turn's words; only when working memory has let go of something."""
     if not state.summaries and not state.tombstones:
@@ -187,7 +181,13 @@ async def _recalled(desk: Desk, state: Session, leaf: str, topic: str, items: li
     try:
         async with asyncio.timeout(RECALL_S):
             found = await desk.shared.store.query(
-                state.key, leaf=leaf, topic=_telling(topic), kinds=["message"], path_only=True, limit=RECALL_LOOK
+                state.key,
+                leaf=leaf,
+                topic=topic[:RECALL_CHARS],
+                kinds=["message"],
+                path_only=True,
+                rare=RECALL_RARE,
+                limit=RECALL_LOOK,
             )
     except (TimeoutError, StorageUnavailable) as error:
         log.warning("recall.skipped", session=state.key, reason=type(error).__name__)

@@ -10,10 +10,11 @@ match is the sum over the words of  idf * tf / (tf + 0.6 + 0.6 * length / 40),  
 rows counted up to `COUNTED`; newness is 1 for the newest candidate and 0 for the oldest; importance is 1 for a summary
 or a plan, 0.5 for a user's words, else 0. Equal ranks stand newest first.
 
-The candidates are the newest `CANDIDATES` rows that have all the words, then, if those do not fill the answer, the
-newest of each of the rarest words: so the cost is bounded for any words. FTS5's own bm25() reads every row that has a
-word before it ranks one (3 ms a common word at 100,000 rows), so the match is computed here, for the candidates alone.
-Every word is quoted for the index, so there is nothing in a topic that it could take for an operator.
+The candidates are the newest rows that have all the words (four times as many as are wanted), then, if those do not
+fill the answer, the newest of each of the rarest words: so the cost is bounded for any words. FTS5's own bm25() reads
+every row that has a word before it ranks one (3 ms a common word at 100,000 rows), so the match is computed here, for
+the candidates alone. Every word is quoted for the index, so there is nothing in a topic that it could take for an
+operator. Recall that nobody asked for looks for telling words only, those that at most `rare` rows have.
 """
 
 import math
@@ -29,7 +30,7 @@ from agentd.store.tree import path_parts
 
 WORDS_MAX = 16
 WORD_CHARS_MAX = 64
-CANDIDATES = 300
+CANDIDATES_MIN = 64  # looked at for an answer of any length; for a longer one four times as many as it has
 COUNTED = 2_000
 RARE_WORDS = 3
 TAIL_MAX = 5_000  # rows that are looked through because the index has not reached them yet, or has no such words
@@ -38,7 +39,7 @@ SESSIONS_MAX = 200
 _WORD = re.compile(r"[^\W_]+")
 _FROM = f"SELECT {ENTRY_COLUMNS}, e.id, e.segment, e.depth FROM entries e JOIN sessions s ON s.id = e.session"
 _MATCH = "SELECT rowid FROM recall WHERE recall MATCH ? ORDER BY rowid DESC LIMIT ?"
-_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM recall WHERE recall MATCH ? LIMIT {COUNTED})"
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM recall WHERE recall MATCH ? LIMIT ?)"
 
 
 def words_of(topic: str) -> list[str]:
@@ -127,6 +128,7 @@ def query(
     until: int | None = None,
     epoch: int | None = None,
     path_only: bool = False,
+    rare: int | None = None,
     limit: int = 25,
     offset: int = 0,
 ) -> list[Found]:
@@ -138,7 +140,7 @@ def query(
         )  # fmt: skip
         if topic is None:
             return _newest(asked, limit, offset)
-        return _ranked(asked, words_of(topic), limit + offset)[offset : offset + limit]
+        return _ranked(asked, words_of(topic), limit + offset, rare)[offset : offset + limit]
 
 
 def _newest(asked: Asked, limit: int, offset: int) -> list[Found]:
@@ -165,33 +167,40 @@ def _rows(asked: Asked, below: int, limit: int = -1) -> sqlite3.Cursor:
     )
 
 
-def _ranked(asked: Asked, words: list[str], wanted: int) -> list[Found]:
-    counts = {word: _counted(asked.connection, word) for word in words}
+def _ranked(asked: Asked, words: list[str], wanted: int, rare: int | None) -> list[Found]:
+    most = COUNTED if rare is None else rare + 1
+    counts = {word: _counted(asked.connection, word, most) for word in words}
+    if rare is not None:
+        words = sorted((word for word in words if 0 < counts[word] <= rare), key=counts.__getitem__)[:RARE_WORDS]
+        if not words:
+            return []
     numbers: dict[int, None] = {}
     if words:
-        _match(asked, words, numbers)
+        most = max(CANDIDATES_MIN, 4 * wanted)
+        _match(asked, words, numbers, most)
         if len(numbers) < wanted and len(words) > 1:
             for word in sorted((word for word in words if counts[word]), key=counts.__getitem__)[:RARE_WORDS]:
-                _match(asked, [word], numbers)
+                _match(asked, [word], numbers, most)
     rows = _read(asked, list(numbers))
     rows.update({row[-3]: row for row in _unindexed(asked, words)})
-    if not rows and asked.topic and asked.topic.strip():
+    if not rows and asked.topic and asked.topic.strip() and not (words and asked.topic.isascii()):
+        # What has no words for the index (signs, emoji), or words that it does not part (Chinese): looked for as it is.
         rows = {row[-3]: row for row in _rows(asked, 1 << 62, TAIL_MAX) if asked.topic.strip() in row[7]}
     found = [(number, one) for number, row in rows.items() if (one := asked.seen(row)) is not None]
     return _ordered(found, counts)[:wanted]
 
 
-def _match(asked: Asked, words: list[str], numbers: dict[int, None]) -> None:
+def _match(asked: Asked, words: list[str], numbers: dict[int, None], most: int) -> None:
     """The newest rows that have all of the words."""
     inside = "session : (" + " OR ".join(f'"{number}"' for number in asked.sessions) + ")"
     terms = " AND ".join(f'content : "{word}"' for word in words)
-    found = asked.connection.execute(_MATCH, (f"{inside} AND {terms}", CANDIDATES))
+    found = asked.connection.execute(_MATCH, (f"{inside} AND {terms}", most))
     numbers.update(dict.fromkeys(row[0] for row in found))
 
 
-def _counted(connection: sqlite3.Connection, word: str) -> int:
-    """How many rows have the word, up to `COUNTED`."""
-    return int(connection.execute(_COUNT, (f'content : "{word}"',)).fetchone()[0])
+def _counted(connection: sqlite3.Connection, word: str, most: int) -> int:
+    """How many rows have the word, counted up to `most`."""
+    return int(connection.execute(_COUNT, (f'content : "{word}"', most)).fetchone()[0])
 
 
 def _read(asked: Asked, numbers: list[int]) -> dict[int, tuple[Any, ...]]:

@@ -149,13 +149,14 @@ class SqliteStore:
         until: int | None = None,
         epoch: int | None = None,
         path_only: bool = False,
+        rare: int | None = None,
         limit: int = 25,
         offset: int = 0,
     ) -> list[Found]:
         return await self._read(
             partial(
                 recall.query, session=session, leaf=leaf, topic=topic, ids=ids, kinds=kinds, since=since, until=until,
-                epoch=epoch, path_only=path_only, limit=limit, offset=offset,
+                epoch=epoch, path_only=path_only, rare=rare, limit=limit, offset=offset,
             )
         )  # fmt: skip
 

@@ -315,11 +315,13 @@ class Store(Protocol):
         until: int | None = None,
         epoch: int | None = None,
         path_only: bool = False,
+        rare: int | None = None,
         limit: int = 25,
         offset: int = 0,
     ) -> list[Found]:
         """Entries of the session and of the path that its `leaf` shares with others: ranked by `topic` (recall.py says
-        how), else newest first. `path_only`: only those on the path of `leaf`. Forgotten ones are not there."""
+        how), else newest first. `path_only`: only those on the path of `leaf`.
+        `rare`: look only for words that at most so many rows have. Forgotten ones are not there."""
         ...
 
     async def tree(self, session: str, leaf: str | None, *, limit: int = 200, before: str | None = None) -> list[Node]:

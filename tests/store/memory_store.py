@@ -217,12 +217,16 @@ class MemoryStore:
         until: int | None = None,
         epoch: int | None = None,
         path_only: bool = False,
+        rare: int | None = None,
         limit: int = 25,
         offset: int = 0,
     ) -> list[Found]:
         """The same answers as by the index, by looking at every row; the order of equals is by words and newness."""
         path = {row.id for row in self.disk.path(leaf)}
         wanted = words_of(topic) if topic is not None else []
+        if rare is not None:
+            said = [set(words_in(row.content)) for row in self.disk.entries.values()]
+            wanted = [word for word in wanted if 0 < sum(word in one for one in said) <= rare]
         found: list[tuple[int, int, Found]] = []
         for number, row in enumerate(self.disk.entries.values()):
             on_path = (row.id if row.kind == "message" else row.related_to) in path

@@ -92,6 +92,13 @@ async def test_a_topic_of_any_characters_is_a_topic(store: Store, topic: str) ->
         assert "a2" in result
 
 
+async def test_what_nobody_asked_for_is_looked_for_by_telling_words_only(store: Store) -> None:
+    await talk(store, "a", *[f"a turn about number {n}" for n in range(20)], "a turn about plums")
+    await store.index()
+    assert await found(store, "a", "what of the plums in this turn?", rare=3) == ["a21"]
+    assert await found(store, "a", "a turn about", rare=3) == []
+
+
 async def test_words_are_found_without_case_and_marks(store: Store) -> None:
     await talk(store, "a", "Ein Kännchen KAFFEE")
     await store.index()
