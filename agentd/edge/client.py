@@ -263,6 +263,8 @@ class Client:
         if target.startswith("_"):
             raise Forbidden(f"nobody may write to {target}", details={"required": "none"})
         assert self.principal is not None
+        if self.seat is not None and target == self.session and requests.starts(frame):
+            self.reception.check_load(self.seat)
         by = By(principal=self.principal.name, via="ws")
         asked = self._asked(frame, by)
         self._need(asked.scope, f"agent.control {getattr(frame, 'action', '')}".strip())

@@ -103,24 +103,35 @@ class Reception:
     def tell(self, seat: Seat, asked: Asked, ask: Ask) -> None:
         """Into the mailbox, or refused before anything is written (rulings 28)."""
         starts = isinstance(asked.intent, i.StartRun)
-        if starts and self.draining_ms is not None:
-            raise self._refused(ask, Draining("the server is shutting down", retry_after_ms=1000))
         load = self.shared.load
-        waiting, per_session = len(seat.state.queue), self.settings.limits.runs_per_session
-        if starts and waiting >= per_session:  # the rule would refuse it too; here it costs no step
-            full = self.overloaded("runs_per_session", waiting, per_session, "too many runs wait in this session")
-            raise self._refused(ask, full)
-        if starts and load.memory_full:
-            limit = self.settings.limits.rss_bytes
-            raise self._refused(ask, self.overloaded("memory", limit, limit, "the server is short of memory"))
-        if starts and not load.reserve():
-            full = self.overloaded("runs_global", load.used, load.runs_max, "the server has as many runs as it may")
-            raise self._refused(ask, full)
+        try:
+            if starts:
+                self.check_load(seat)
+                load.reserve()
+        except AgentdError as error:
+            raise self._refused(ask, error) from None
         try:
             seat.tell(asked.intent, asked.lane, ask)
         except AgentdError as error:
             load.reserved -= starts
             raise self._refused(ask, error) from None
+
+    def check_load(self, seat: Seat) -> None:
+        """Whether a run more may start; asked before anything else is done for its frame, so that refusing is cheap.
+
+        Raises:
+            Draining, Overloaded: with the cap, its figures, and when to come again.
+        """
+        if self.draining_ms is not None:
+            raise Draining("the server is shutting down", retry_after_ms=1000)
+        load, waiting, per_session = self.shared.load, len(seat.state.queue), self.settings.limits.runs_per_session
+        if waiting >= per_session:  # the rule would refuse it too; here it costs no step
+            raise self.overloaded("runs_per_session", waiting, per_session, "too many runs wait in this session")
+        if load.memory_full:
+            limit = self.settings.limits.rss_bytes
+            raise self.overloaded("memory", limit, limit, "the server is short of memory")
+        if load.used >= load.runs_max:
+            raise self.overloaded("runs_global", load.used, load.runs_max, "the server has as many runs as it may")
 
     def _refused(self, ask: Ask, error: AgentdError) -> AgentdError:
         ask.open = False

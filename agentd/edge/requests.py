@@ -43,6 +43,13 @@ Acting = (
 )  # fmt: skip
 
 
+def starts(frame: Acting) -> bool:
+    """Whether it starts a run, as far as can be seen before its words are looked at."""
+    if isinstance(frame, c.ChatSend):
+        return frame.input_mode != "steer" and (frame.content or frame.text) != NEW
+    return isinstance(frame, c.AgentControl) and frame.action in (None, "goal", "plan") and frame.input_mode != "steer"
+
+
 def asked(frame: Acting, border: Border) -> Asked:
     """What a frame asks for, with its texts scrubbed.
 
