@@ -161,7 +161,7 @@ class App:
             dispatcher=Dispatcher(settings.limits.workers, settings.limits.model_calls, settings.limits.queued_global),
             load=Load(clock, settings.limits.runs_global),
             provider=provider,
-            identity=_identity(settings, clock),
+            identity=_identity(settings),
             known_secrets=frozenset(key for key in (api_key(env),) if key),
             notices=_notices(store, chosen_by_default(chosen)),
             loop_lag_s=lambda: lag.last_s,
@@ -368,9 +368,9 @@ def _tls(settings: Settings) -> Tls | None:
     return Tls(Path(settings.server.tls_cert), key)
 
 
-def _identity(settings: Settings, clock: Clock) -> IdentityFiles:
+def _identity(settings: Settings) -> IdentityFiles:
     directory = Path(settings.identity.dir) if settings.identity.dir else data_path("identity")
-    return IdentityFiles(directory, settings.identity.budget_bytes, clock.monotonic_s)
+    return IdentityFiles(directory, settings.identity.budget_bytes)
 
 
 def _notices(store: SqliteStore, by_default: bool) -> list[Notice]:

@@ -6,7 +6,6 @@ read, in a thread.
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -16,7 +15,6 @@ from agentd.core.identity import Identity, Layer, merge
 NAMES = ("SOUL", "AGENT", "IDENTITY", "USER")
 FILE_BYTES_MAX = 1 << 20
 AGENTS_MAX = 1_000
-LOOK_S = 0.01  # so long a look at the files counts for all turns that begin: they were 6 % of a loaded loop
 
 log = structlog.get_logger(__name__)
 
@@ -26,26 +24,15 @@ _Mark = tuple[tuple[str, int, int] | None, ...]
 class IdentityFiles:
     """`directory/<agent>/NAME.md` where there is one, else `directory/NAME.md`."""
 
-    def __init__(self, directory: Path, budget_bytes: int, monotonic_s: Callable[[], float] | None = None) -> None:
+    def __init__(self, directory: Path, budget_bytes: int) -> None:
         self._directory = directory
         self._budget = budget_bytes
         self._known: dict[str, tuple[_Mark, Identity]] = {}
-        self._monotonic_s = monotonic_s
-        self._looked: dict[str, float] = {}
 
     def current(self, agent: str) -> Identity | None:
         """The merged identity when no file changed since it was read; None when it has to be read."""
         known = self._known.get(agent)
-        if known is None:
-            return None
-        now = self._monotonic_s() if self._monotonic_s is not None else None
-        if now is not None and now - self._looked.get(agent, float("-inf")) < LOOK_S:
-            return known[1]
-        if known[0] != self._mark(agent):
-            return None
-        if now is not None:
-            self._looked[agent] = now
-        return known[1]
+        return known[1] if known is not None and known[0] == self._mark(agent) else None
 
     async def read(self, agent: str) -> Identity:
         """The merged identity of the files as they are now; what can't be read is missing, and is warned of."""
@@ -54,9 +41,7 @@ class IdentityFiles:
             return fresh
         mark, identity = await asyncio.to_thread(self._read, agent)
         if len(self._known) >= AGENTS_MAX:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
-            self._looked.pop(oldest, None)
+            self._known.pop(next(iter(self._known)))
         self._known[agent] = (mark, identity)
         return identity
 
