@@ -6,7 +6,8 @@
 #   make install all that development needs
 #   make bench   a short run of agentd bench; ARGS="chat --floor --seconds 20" for another one, see bench/README.md
 #   make bench-floor  CPU of a chat turn beside the floor server, in alternated rounds
-#   make gate    what a change has to pass before it is released
+#   make gate    whether this may be released: check, test, and the named checks of each milestone
+#   make gate-alone  those checks, after a make test
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 ARGS ?=
 
-.PHONY: run install test check fix bench bench-floor gate
+.PHONY: run install test check fix bench bench-floor gate gate-alone
 .DEFAULT_GOAL := install
 
 run: $(VENV)/.run-installed
@@ -26,7 +27,7 @@ run: $(VENV)/.run-installed
 install: $(VENV)/.dev-installed
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --junitxml=.test-results.xml $(ARGS)
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -44,7 +45,11 @@ bench: $(VENV)/.dev-installed
 bench-floor: $(VENV)/.dev-installed
 	$(BIN)/python -m bench.chat $(ARGS)
 
-gate: check test
+gate: check test gate-alone
+
+# What the gate looks at beside the tests; their results have to be there.
+gate-alone: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.gate
 
 # The stamps say what is installed; they are older than the file that changed, so a second call does nothing.
 $(VENV)/.made:

@@ -251,9 +251,7 @@ class App:
         try:
             await self._stopping.wait()
         finally:
-            await self.drain()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+            await self.drain()  # a second signal is not a harder one: the log still has to be closed
         return 1 if self._fatal else 0
 
     async def drain(self) -> None:

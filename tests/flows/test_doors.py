@@ -81,7 +81,8 @@ def test_what_is_installed_is_not_installed_again(fresh: Path) -> None:
 
 def test_arguments_reach_the_server_and_the_tests(fresh: Path) -> None:
     assert "agentd serve --port 0" in make(fresh, "--dry-run", "run", "ARGS=--port 0").stdout
-    assert "pytest -n 2 --dist worksteal -k name" in make(fresh, "--dry-run", "test", "ARGS=-k name").stdout
+    said = make(fresh, "--dry-run", "test", "ARGS=-k name").stdout
+    assert "pytest -n 2 --dist worksteal --junitxml=.test-results.xml -k name" in said
 
 
 def test_the_gate_of_every_change_runs_check_and_test_and_reads_nothing(fresh: Path) -> None:
@@ -100,4 +101,4 @@ def test_the_gate_of_every_change_runs_check_and_test_and_reads_nothing(fresh: P
         [fresh / ".ci" / "run"], cwd="/", env={"PATH": str(fresh / "bin")},
         capture_output=True, text=True, timeout=30, input="somebody types", check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout.strip()) == (3, f"{fresh}|check test|true|")
+    assert (done.returncode, done.stdout.strip()) == (3, f"{fresh}|check test|true|"), "and stops there when that fails"

@@ -179,7 +179,8 @@ async def test_streams_end_when_the_server_goes_and_the_client_loses_nothing(chi
             child.send(signal.SIGTERM)
             heard = await events.rest()
         assert "server.draining" in {event.kind for event in heard}
-    assert await asyncio.to_thread(child.end, signal.SIGTERM) == 0
+    assert child.process is not None
+    assert await asyncio.to_thread(child.process.wait, 15) == 0
     await child.start()
     async with stream(child, f"/v1/runs/{accepted['run']}/events", Last_Event_ID=str(events.last)) as again:
         rest = await again.rest() if again.status == 200 else []

@@ -1,0 +1,24 @@
+"""The server's own stream: its mode, and whether the last stop was in order (rulings 38)."""
+
+import pytest
+
+from agentd.core.lifecycle import IllegalMove
+from agentd.core.server import ServerState, evolve
+from agentd.protocol import facts as f
+
+
+def test_mode_and_drain_follow_the_facts() -> None:
+    state = evolve(ServerState(), f.ServerStarted(session="_server", seq=1, ts=1, version="1", log="l", term=1))
+    state = evolve(state, f.ServerMode(session="_server", seq=2, ts=2, mode="paused"))
+    assert (state.mode, state.drained, state.seq) == ("paused", False, 2)
+    state = evolve(state, f.ServerStopped(session="_server", seq=3, ts=3, drained=True))
+    assert (state.mode, state.drained) == ("paused", True), "a pause survives a stop"
+    state = evolve(state, f.ServerStarted(session="_server", seq=4, ts=4, version="1", log="l", term=1))
+    assert not state.drained, "and a drain counts for one start"
+    state = evolve(state, f.TokenRevoked(session="_server", seq=5, ts=5, name="x"))
+    assert state.seq == 5
+
+
+def test_a_gap_is_damage() -> None:
+    with pytest.raises(IllegalMove):
+        evolve(ServerState(), f.ServerStopped(session="_server", seq=2, ts=1, drained=True))
