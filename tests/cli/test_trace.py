@@ -89,8 +89,8 @@ def test_following_survives_a_kill_and_repeats_nothing(tmp_path: Path) -> None:
     end(server, signal.SIGKILL)
     server, _ = start(state)
     try:
-        rest, err = follower.communicate(timeout=SECONDS)
-        assert (follower.returncode, err) == (DONE, "")
+        rest = follower.stdout.read()  # communicate() would lose what came with the first line
+        assert (follower.communicate(timeout=SECONDS)[1], follower.returncode) == ("", DONE)
         again = agentd(state, "trace", run)
         assert first + rest == again.communicate(timeout=SECONDS)[0]
         assert json.loads(rest.splitlines()[-1])["type"] == "run.completed"

@@ -181,6 +181,7 @@ async def test_streams_end_when_the_server_goes_and_the_client_loses_nothing(chi
         assert "server.draining" in {event.kind for event in heard}
     assert child.process is not None
     assert await asyncio.to_thread(child.process.wait, 15) == 0
+    child.kill()
     await child.start()
     async with stream(child, f"/v1/runs/{accepted['run']}/events", Last_Event_ID=str(events.last)) as again:
         rest = await again.rest() if again.status == 200 else []
