@@ -27,6 +27,10 @@ class Permits:
     def waiting(self) -> int:
         return len(self._ring)
 
+    def others_wait(self, key: str) -> bool:
+        """Somebody else stands in the ring: what `key` gives back is theirs first."""
+        return len(self._ring) > (key in self._ring)
+
     def available(self, key: str) -> tuple[int, ...]:
         """What `key` could take now: those kept for it, and the free ones that nobody waits for."""
         if self.held:

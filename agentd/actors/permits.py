@@ -30,7 +30,7 @@ class Held:
     def free_models(self, state: Session, alive: int) -> int:
         spare = len(self._models) - max(_models(state), alive)
         open_ones = len(self._dispatcher.models.available(self._key))
-        own = spare if spare > 0 and not self._dispatcher.models.waiting else 0
+        own = spare if spare > 0 and not self._dispatcher.models.others_wait(self._key) else 0
         return 0 if self._dispatcher.models.held else open_ones + own
 
     def room(self) -> int:
@@ -81,7 +81,7 @@ class Held:
     def _free(self, permits: Permits, held: frozenset[int], spare: frozenset[int]) -> tuple[int, ...]:
         if permits.held:
             return ()
-        own = () if permits.waiting else tuple(sorted(spare))
+        own = () if permits.others_wait(self._key) else tuple(sorted(spare))
         return (*own, *permits.available(self._key))
 
     def _requeue(self, state: Session) -> None:

@@ -26,6 +26,9 @@ def work(draft: Draft, name: str) -> None:
         return
     admitted, left = _admissible(draft, run)
     starting = _startable(draft, run, admitted)
+    if run.queued and not starting and run.overflow == "defer":
+        # While some wait for a permit already, more are let in with the next start: one fact a wave and not one a task.
+        admitted, left = [], [*admitted, *left]
     admitted = _within_queues(draft, run, admitted, starting)
     dropped = _droppable(run, left)
     waits = len(run.queued) + len(admitted) > len(starting) or any(startable(run, task) for task in left)
@@ -99,9 +102,15 @@ def _settle(draft: Draft, name: str) -> None:
     """Until nothing moves: each pass takes the ready tasks in order; what one closes may make others ready."""
     while True:
         run = draft.run(name)
-        moved = [task_id for task_id in run.ready if _settled(draft, draft.run(name), task_id)]
+        able = [task_id for task_id in run.ready if _concerned(run.tasks[task_id])]
+        moved = [task_id for task_id in able if _settled(draft, draft.run(name), task_id)]
         if not moved:
             return
+
+
+def _concerned(task: Task) -> bool:
+    """What wants a permit and depends on nothing can only be started; a large plan may have many of these ready."""
+    return bool(task.spec.depends_on) or task.spec.kind not in PERMIT_KINDS
 
 
 def _settled(draft: Draft, run: Run, task_id: str) -> bool:
@@ -184,6 +193,8 @@ def _admissible(draft: Draft, run: Run) -> tuple[list[str], list[str]]:
     """Ready tasks that the dispatch cap lets in, in order, and those that it leaves. A retry that waits for its time
     is neither."""
     room = draft.given.caps.dispatch - len(run.queued) - run.active
+    if room <= 0 and run.overflow == "defer":
+        return [], list(run.ready)
     able = [name for name in run.ready if _due(draft, run.tasks[name])]
     return able[: max(room, 0)], able[max(room, 0) :]
 
