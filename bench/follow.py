@@ -22,9 +22,9 @@ from websockets.asyncio.client import connect
 
 decode = msgspec.json.Decoder().decode
 ASKS = {
-    "chat": '{"type":"chat.send","id":"1","content":"hello there [[chunks=20]] [[pace_ms=100]]"}',
+    "chat": '{"type":"chat.send","id":"1","content":"hello there [[chunks=20]] [[pace_ms=200]]"}',
     "goal": '{"type":"agent.control","action":"goal","id":"1",'
-    '"goal":"a; b; c; d; e; f; g; then h [[chunks=20]] [[pace_ms=50]]"}',
+    '"goal":"a; b; c; d; e; f; g; then h [[chunks=20]] [[pace_ms=200]]"}',
 }
 LIMITS = {
     "AGENTD_LIMITS__MODEL_CALLS": "4000",
@@ -62,7 +62,7 @@ class Server:
 
 
 class Follower(asyncio.Protocol):
-    """Reads one stream and checks it: ids rise by one within a session's stream, and a run's ends once."""
+    """Reads one stream and checks it: ids rise, in a session's stream without a gap, and each run ends once."""
 
     def __init__(self, path: str, token: str) -> None:
         self.ends = 0
@@ -70,6 +70,7 @@ class Follower(asyncio.Protocol):
         self.opened = asyncio.Event()
         self.wanted = 0
         self._last = 0
+        self._of_run = path.startswith("/v1/runs/")
         self._rest = b""
         self._request = f"GET {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
         self.transport: asyncio.Transport | None = None
@@ -84,7 +85,8 @@ class Follower(asyncio.Protocol):
         for line in lines:
             if line.startswith(b"id: "):
                 number = int(line[4:])
-                assert self._last in (0, number - 1), f"id {number} after {self._last}"
+                follows = number > self._last if self._of_run else self._last in (0, number - 1)
+                assert follows, f"id {number} after {self._last}"
                 self._last = number
             elif line == b"event: stream.opened":
                 self.opened.set()

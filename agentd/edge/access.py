@@ -5,6 +5,7 @@ exist. The server's own session is the operators'.
 """
 
 import re
+from dataclasses import dataclass
 
 import msgspec
 from starlette.requests import Request
@@ -28,6 +29,16 @@ class Resume(msgspec.Struct, frozen=True):
 
     after: int | None
     log: str | None
+
+
+@dataclass(frozen=True)
+class SeenRun:
+    """A run for who may see it; `first` and `last` are the seqs of its kept facts."""
+
+    row: RunRow
+    first: int
+    last: int
+    seat: Seat
 
 
 class Access:
@@ -65,16 +76,18 @@ class Access:
             raise Forbidden(f"session {key} belongs to another principal", details={"required": "operator"})
         return actor
 
-    async def run(self, request: Request, principal: Principal) -> tuple[RunRow, Seat]:
+    async def run(self, request: Request, principal: Principal) -> SeenRun:
         """The run named in the path, with its session. Raises NotFound, Forbidden."""
         run = request.path_params["run"]
         if not operator_or_chat(principal):
             raise Forbidden("this token may not chat", details={"required": "chat"})
-        row = await self.reception.shared.store.run(run) if len(run) <= ID_CHARS_MAX else None
-        if row is not None:
-            actor = await self.reception.existing(row.session)
-            if actor.state.owner == principal.name or "operator" in principal.scopes:
-                return row, actor
+        found = await self.reception.shared.store.kept_run(run) if len(run) <= ID_CHARS_MAX else None
+        if found is not None:
+            seat = await self.reception.existing(found.row.session)
+            if seat.state.owner == principal.name or "operator" in principal.scopes:
+                if found.first is None or found.last is None:
+                    raise NotFound(f"run {run} is not kept any more", kind="run")
+                return SeenRun(found.row, found.first, found.last, seat)
         raise NotFound(f"no run {run[:ID_CHARS_MAX]}", kind="run")
 
 

@@ -30,7 +30,6 @@ from agentd.protocol.codec import encode
 from agentd.protocol.errors import InvalidPayload, NotFound, StorageUnavailable
 from agentd.protocol.facts import RunKind, RunState
 from agentd.protocol.web import RunView, SessionView
-from agentd.store.store import RunRow
 
 PAGE_FACTS = 1_000
 PAGE_BYTES = 512 * 1024
@@ -128,27 +127,20 @@ class Api:
 
     async def run(self, request: Request) -> Response:
         principal = self._access.principal(request)
-        row, _ = await self._access.run(request, principal)
-        first, last = await self._span(row)
+        run = await self._access.run(request, principal)
+        row = run.row
         view = RunView(
             run=row.run, session=row.session, ts=self._reception.clock.now_ms(), kind=cast(RunKind, row.kind),
             state=cast(RunState, row.state), accepted=row.accepted, started=row.started, ended=row.ended,
-            cause=None if row.cause is None else msgspec.Raw(row.cause), first=first, last=last,
+            cause=None if row.cause is None else msgspec.Raw(row.cause), first=run.first, last=run.last,
         )  # fmt: skip
         return json_response(view)
 
     async def trace(self, request: Request) -> Response:
         principal = self._access.principal(request)
         self._downloads.check_room()
-        row, _ = await self._access.run(request, principal)
-        await self._span(row)
-        return Download(self._downloads, self._traced(row.run), row.run)
-
-    async def _span(self, row: RunRow) -> tuple[int, int]:
-        span = await self._store.run_span(row.run)
-        if span is None:
-            raise NotFound(f"run {row.run} is not kept any more", kind="run")
-        return span
+        run = await self._access.run(request, principal)
+        return Download(self._downloads, self._traced(run.row.run), run.row.run)
 
     async def _traced(self, run: str) -> AsyncIterator[bytes]:
         run_seq = 0

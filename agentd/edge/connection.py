@@ -8,6 +8,7 @@ a reference cycle. The contract tests hold every uvicorn name used here.
 
 import asyncio
 import socket as sockets
+from collections.abc import Callable
 
 import httptools
 from uvicorn.config import Config
@@ -15,15 +16,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from agentd.clock import Timer
+from agentd.edge.flush import Flushable
 from agentd.edge.hub import Hub
 from agentd.edge.refusal import SocketsFull, refusal
 from agentd.protocol.errors import AgentdError, InvalidPayload, Timeout, TooLarge
 
 HEADERS_TOO_LARGE = 431
 REQUEST_TIMEOUT = 408
-TRANSPORT = "agentd.transport"
-"""The ASGI extension under which an application finds the transport of its request: a response without an end has to
-see what its client reads, and to be able to cut it off."""
+CONNECTION = "agentd.connection"
+"""The ASGI extension under which a response finds its connection: one without an end writes for itself, sees what its
+client reads, and can cut it off."""
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -43,6 +45,24 @@ class HttpConnection(HttpToolsProtocol):
         self._in_headers = True
         self._header_bytes = 0
         self._header_deadline: Timer | None = None
+        self.on_writable: Callable[[], None] | None = None
+        """Called when the kernel takes bytes again; and `on_lost` when the client is gone. A response that sets them
+        takes them back at its end."""
+        self.on_lost: Callable[[], None] | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """The kernel takes nothing now."""
+        return self.flow.write_paused
+
+    def at_turn_end(self, writer: Flushable) -> None:
+        """Have `writer` write with all sockets that have something to say in this loop turn."""
+        self._hub.flusher.at_turn_end(writer)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.on_writable is not None:  # as an appointment, so that nothing is closed in here
+            asyncio.get_running_loop().call_soon(self.on_writable)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -60,6 +80,8 @@ class HttpConnection(HttpToolsProtocol):
         self._headers_came()
         super().connection_lost(exc)
         self._hub.left.set()
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -76,7 +98,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]
         self._in_headers = True
         self._await_headers()
 

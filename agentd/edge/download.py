@@ -12,7 +12,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from agentd.edge.connection import TRANSPORT
+from agentd.edge.connection import CONNECTION, HttpConnection
 from agentd.edge.refusal import SocketsFull
 from agentd.protocol.errors import AgentdError
 
@@ -54,20 +54,20 @@ class Download(Response):
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport: asyncio.Transport | None = scope.get("extensions", {}).get(TRANSPORT)
+        connection: HttpConnection = scope["extensions"][CONNECTION]
+        transport = connection.transport
         self._downloads.open += 1
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 async for page in self._pages:
-                    if transport is not None and transport.is_closing():
+                    if transport.is_closing():
                         return
                     async with asyncio.timeout(STALLED_S):
                         await send({"type": "http.response.body", "body": page, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except (AgentdError, TimeoutError) as error:
             log.warning("download.broken_off", path=scope["path"], reason=str(error) or "the client reads nothing")
-            if transport is not None:
-                transport.abort()
+            transport.abort()
         finally:
             self._downloads.open -= 1

@@ -21,7 +21,6 @@ from agentd.edge.sse import EventStream
 from agentd.edge.streams import Streams
 from agentd.edge.tokens import Principal
 from agentd.protocol.codec import encode
-from agentd.protocol.errors import NotFound
 from agentd.protocol.replies import Reset
 from agentd.protocol.web import StreamOpened
 from agentd.store.store import RunRow
@@ -60,17 +59,14 @@ class Following:
     async def run(self, request: Request) -> Response:
         principal = self._access.principal(request)
         resume = read_resume(request)
-        row, actor = await self._access.run(request, principal)
-        span = await self._reception.shared.store.run_span(row.run)
-        if span is None:
-            raise NotFound(f"run {row.run} is not kept any more", kind="run")
-        first, last = span
-        if self._heard(row, resume, last):
+        run = await self._access.run(request, principal)
+        row, first = run.row, run.first
+        if self._heard(row, resume, run.last):
             return Response(status_code=204, headers={"cache-control": "no-store"})
         self._check_room(row.session)
 
         def begin(stream: EventStream) -> Follower:
-            here = self._reception.present(actor)
+            here = self._reception.present(run.seat)
             after, reset = first - 1, None
             if resume.after is not None:
                 found = place(resume.after, resume.log, here.feed.seq, _first(here), self._reception.log_id)

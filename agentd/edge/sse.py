@@ -16,14 +16,19 @@ from starlette.types import Receive, Scope, Send
 
 from agentd.actors.feed import Follower
 from agentd.clock import Clock
-from agentd.edge.connection import TRANSPORT
+from agentd.edge.connection import CONNECTION, HttpConnection
 from agentd.edge.outbox import Outbox
 from agentd.edge.stream import NOTSENT_LOWAT_BYTES
 from agentd.supervisor import Supervisor
 
 PING = b": ping\n\n"
 GONE_MS = 60_000  # a client whose machine acknowledges nothing for so long is gone
-HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
+HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+    "transfer-encoding": "chunked",  # said here, because the chunks are written here
+}
 ENDS = frozenset({"run.completed", "run.failed", "run.cancelled"})
 FOR_ALL_RUNS = frozenset({"stream.lagged", "server.draining"})
 
@@ -71,8 +76,9 @@ class SharedEvents:
 
 
 class EventStream(Response):
-    """A `Sink`. `begin` is called when the response has started: it greets and begins to follow, without waiting.
-    `left` is called exactly once after that."""
+    """A `Sink` and a `Flushable`: what one loop turn gave to it leaves in one write, as a socket's does; a task woken for
+    each write would cost as much as the writing. `begin` is called when the response has started: it greets and begins
+    to follow, without waiting. `left` is called exactly once after that."""
 
     def __init__(
         self,
@@ -95,8 +101,9 @@ class EventStream(Response):
         self._left = left
         self._run = run
         self._outbox = Outbox(shared.outbox_bytes, shared.outbox_frames)
-        self._wake = asyncio.Event()
-        self._transport: asyncio.Transport | None = None
+        self._connection: HttpConnection | None = None
+        self._over = asyncio.Event()
+        self._due = False
         self._ended = False
         self._lost = False
 
@@ -111,7 +118,7 @@ class EventStream(Response):
         return self._ended or self._lost
 
     def send(self, frame: bytes, *, soon: bool = False) -> None:
-        """Take a frame, if it belongs to this stream. What waits in one loop turn leaves in one write."""
+        """Take a frame, if it belongs to this stream."""
         if self._ended or self._lost:
             return
         event = self._shared.events.of(frame)
@@ -135,7 +142,7 @@ class EventStream(Response):
     def end(self) -> None:
         """Let what waits go out, then end the response."""
         self._ended = True
-        self._wake.set()
+        self._flush_at_turn_end()
 
     # ---- the sweep's side -------------------------------------------------------------------------------------------
 
@@ -145,67 +152,78 @@ class EventStream(Response):
 
     def unread(self) -> int:
         """Bytes that the kernel has not taken from the transport."""
-        transport = self._transport
-        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
+        if self._connection is None or self._connection.transport.is_closing():
+            return 0
+        return self._connection.transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """End the connection now; what waits is lost."""
-        self._lost = True
-        self._outbox.drop_waiting()
-        self._wake.set()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._connection is not None:
+            self._connection.transport.abort()
+        self._gone()
 
     # ---- the response's side ----------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if scope["method"] == "HEAD":
+        connection: HttpConnection = scope["extensions"][CONNECTION]
+        if scope["method"] == "HEAD" or connection.transport.is_closing():
             await send({"type": "http.response.body", "body": b""})
             return
-        transport = self._transport = scope.get("extensions", {}).get(TRANSPORT)
-        if transport is not None and not transport.is_closing():
-            _configure(transport)
+        _configure(connection.transport)
+        self._connection = connection
+        connection.on_writable, connection.on_lost = self._writable, self._gone
         follower = self._begin(self)
         self._shared.open.add(self)
-        gone = self._shared.supervisor.start("sse.gone", self._listen(receive))
         try:
-            await self._write(send)
+            await self._over.wait()
+            await send({"type": "http.response.body", "body": b""})
         finally:
             self._lost = True
+            connection.on_writable = connection.on_lost = None
             self._shared.open.discard(self)
             follower.feed.remove(follower)
             self._left()
-            gone.cancel()
-            if transport is not None and not transport.is_closing():
-                transport.set_write_buffer_limits()  # the connection may serve other requests
+            if not connection.transport.is_closing():
+                connection.transport.set_write_buffer_limits()  # it may serve other requests
 
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._lost = True
-        self._wake.set()
-
-    async def _write(self, send: Send) -> None:
-        outbox, clock = self._outbox, self._shared.clock
-        while not self._lost:
-            if not outbox.waiting:
-                if self._ended:
-                    await send({"type": "http.response.body", "body": b""})
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                continue
+    def flush(self) -> None:
+        """Write what waits, in batches, for as long as the kernel takes all of a batch."""
+        self._due = False
+        connection, outbox = self._connection, self._outbox
+        if self._lost or connection is None or connection.transport.is_closing():
+            return
+        while outbox.waiting and not connection.blocked:
             batch = outbox.take()
-            await send({"type": "http.response.body", "body": batch, "more_body": True})
-            self.moved_s = clock.monotonic_s()
-            outbox.landed()
-            if outbox.over and outbox.fell() and self.on_drained is not None:
-                self.on_drained()
+            connection.transport.write(b"%x\r\n%b\r\n" % (len(batch), batch))  # may block
+            self.moved_s = self._shared.clock.monotonic_s()
+            if not connection.blocked:
+                outbox.landed()
+        if connection.blocked:
+            return
+        if outbox.over and outbox.fell() and self.on_drained is not None:
+            self.on_drained()
+        if self._ended and not outbox.waiting:
+            self._over.set()
+
+    def _writable(self) -> None:
+        self._outbox.landed()
+        self.flush()
+
+    def _gone(self) -> None:
+        self._lost = True
+        self.on_drained = None
+        self._outbox.drop_waiting()
+        self._over.set()
 
     def _put(self, text: bytes) -> None:
         self._outbox.put(text)
-        self._wake.set()
+        self._flush_at_turn_end()
+
+    def _flush_at_turn_end(self) -> None:
+        if not self._due and self._connection is not None:
+            self._due = True
+            self._connection.at_turn_end(self)
 
 
 def _configure(transport: asyncio.Transport) -> None:

@@ -9,7 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from agentd.protocol.errors import StorageUnavailable
-from agentd.store.store import EntryRow, Key, Loaded, Page, RunRow, SessionInfo, SessionRow, SnapshotRow, StepPage
+from agentd.store.store import (
+    EntryRow,
+    KeptRun,
+    Key,
+    Loaded,
+    Page,
+    RunRow,
+    SessionInfo,
+    SessionRow,
+    SnapshotRow,
+    StepPage,
+)
 
 PAGE_ROWS_MAX = 1_000
 LIST_MAX = 1_000
@@ -38,8 +49,6 @@ READ_STEPS = (
     "SELECT seq, step, body FROM events WHERE session = (SELECT id FROM sessions WHERE key = ?) AND seq > ?"
     " ORDER BY seq LIMIT ?"
 )
-_OF_RUN = "SELECT seq FROM events WHERE run = r.id ORDER BY run_seq"
-RUN_SPAN = f"SELECT ({_OF_RUN} LIMIT 1), ({_OF_RUN} DESC LIMIT 1) FROM runs r WHERE r.run = ?"
 SESSION = f"SELECT {_SESSION_COLUMNS}, {_FIRST}, {_LAST}, {_KEPT} FROM sessions s WHERE key = ?"
 SESSIONS = f"SELECT {_SESSION_COLUMNS}, {_FIRST}, {_LAST}, {_KEPT} FROM sessions s WHERE key > ? ORDER BY key LIMIT ?"
 SESSIONS_OF = (
@@ -56,6 +65,11 @@ SNAPSHOT = (
     " ORDER BY seq DESC LIMIT 1"
 )
 RUN = f"SELECT {_RUN_COLUMNS} FROM runs r JOIN sessions s ON s.id = r.session WHERE r.run = ? AND r.state IS NOT NULL"
+_OF_RUN = "SELECT seq FROM events WHERE run = r.id ORDER BY run_seq"
+KEPT_RUN = (
+    f"SELECT {_RUN_COLUMNS}, ({_OF_RUN} LIMIT 1), ({_OF_RUN} DESC LIMIT 1)"
+    " FROM runs r JOIN sessions s ON s.id = r.session WHERE r.run = ? AND r.state IS NOT NULL"
+)
 RUNS = (
     f"SELECT {_RUN_COLUMNS} FROM runs r JOIN sessions s ON s.id = r.session"
     " WHERE r.session = (SELECT id FROM sessions WHERE key = ?) AND r.state IS NOT NULL"
@@ -104,9 +118,9 @@ def page_of_steps(connection: sqlite3.Connection, key: str, after: int, limit: i
     return StepPage(numbers[0], steps, bodies)
 
 
-def run_span(connection: sqlite3.Connection, name: str) -> tuple[int, int] | None:
-    row = connection.execute(RUN_SPAN, (name,)).fetchone()
-    return None if row is None or row[0] is None else (row[0], row[1])
+def kept_run(connection: sqlite3.Connection, name: str) -> KeptRun | None:
+    row = connection.execute(KEPT_RUN, (name,)).fetchone()
+    return None if row is None else KeptRun(RunRow(*row[:-2]), row[-2], row[-1])
 
 
 def snapshot_from(connection: sqlite3.Connection, key: str, seq: int) -> SnapshotRow | None:

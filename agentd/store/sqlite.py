@@ -30,6 +30,7 @@ from agentd.store.store import (
     CommitFigures,
     EntryRow,
     Found,
+    KeptRun,
     Key,
     Loaded,
     Node,
@@ -108,8 +109,8 @@ class SqliteStore:
             partial(reading.page_of_steps, key=session, after=after, limit=limit, limit_bytes=limit_bytes)
         )
 
-    async def run_span(self, run: str) -> tuple[int, int] | None:
-        return await self._read(partial(reading.run_span, name=run))
+    async def kept_run(self, run: str) -> KeptRun | None:
+        return await self._read(partial(reading.kept_run, name=run))
 
     async def snapshot(self, session: str, seq: int) -> SnapshotRow | None:
         return await self._read(partial(reading.snapshot_from, key=session, seq=seq))

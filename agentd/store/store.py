@@ -133,6 +133,14 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     bodies: tuple[bytes, ...]
 
 
+class KeptRun(msgspec.Struct, frozen=True, gc=False):
+    """A run and the seqs of its first and last fact that are kept; None when none is any more."""
+
+    row: RunRow
+    first: int | None
+    last: int | None
+
+
 class StepPage(msgspec.Struct, frozen=True, gc=False):
     """As `Page`, with the step that made each fact: `steps[i]` is the first seq of the step of `bodies[i]`."""
 
@@ -271,8 +279,8 @@ class Store(Protocol):
         """As `read`, with the step of each fact: for exports."""
         ...
 
-    async def run_span(self, run: str) -> tuple[int, int] | None:
-        """The seqs of the first and the last fact of a run that are kept; None when none is."""
+    async def kept_run(self, run: str) -> KeptRun | None:
+        """As `run`, with where its facts are: in one read."""
         ...
 
     async def snapshot(self, session: str, seq: int) -> SnapshotRow | None:

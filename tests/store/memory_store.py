@@ -21,6 +21,7 @@ from agentd.store.store import (
     ContentRow,
     EntryRow,
     Found,
+    KeptRun,
     Key,
     KeyRow,
     Loaded,
@@ -163,9 +164,12 @@ class MemoryStore:
         steps = {record.seq: record.step for record in self.disk.facts.get(session, [])}
         return StepPage(page.first, tuple(steps[page.first + n] for n in range(len(page.bodies))), page.bodies)
 
-    async def run_span(self, run: str) -> tuple[int, int] | None:
-        records = [record for _, record in sorted(self.disk.by_run.get(run, {}).items())]
-        return (records[0].seq, records[-1].seq) if records else None
+    async def kept_run(self, run: str) -> KeptRun | None:
+        row = self.disk.runs.get(run)
+        if row is None:
+            return None
+        seqs = [record.seq for _, record in sorted(self.disk.by_run.get(run, {}).items())]
+        return KeptRun(row, seqs[0], seqs[-1]) if seqs else KeptRun(row, None, None)
 
     async def snapshot(self, session: str, seq: int) -> SnapshotRow | None:
         return next((row for row in self.disk.snapshots.get(session, []) if row.seq >= seq), None)

@@ -328,7 +328,7 @@ async def test_a_read_after_close_is_refused(path: Path) -> None:
         (reading.READ, ("a", 0, 10), "events_session_seq (session=? AND seq>?)"),
         (reading.READ_RUN, ("r", 0, 10), "events_run_seq (run=? AND run_seq>?)"),
         (reading.READ_STEPS, ("a", 0, 10), "events_session_seq (session=? AND seq>?)"),
-        (reading.RUN_SPAN, ("r",), "events_run_seq (run=?)"),
+        (reading.KEPT_RUN, ("r",), "events_run_seq (run=?)"),
         (reading.UNFINISHED, (), "sessions_unfinished"),
         (reading.SESSIONS_OF, ("o", "", 10), "sessions_owner (owner=? AND key>?)"),
         (reading.RUNS, ("a", 10), "runs_session (session=?)"),

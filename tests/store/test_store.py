@@ -8,7 +8,7 @@ import pytest
 
 from agentd.clock import SystemClock
 from agentd.protocol.errors import Conflict, StorageUnavailable
-from agentd.store.store import Append, ContentRow, Record, Store
+from agentd.store.store import Append, ContentRow, KeptRun, Record, Store
 from agentd.supervisor import Supervisor
 from tests.store.making import (
     body_of,
@@ -148,12 +148,13 @@ async def test_the_facts_of_a_run_are_read_by_its_own_numbers(store: Store) -> N
 
 async def test_the_first_and_the_last_fact_of_a_run_are_known_by_seq(store: Store) -> None:
     await store.append(step("a", 1, 2))
-    await store.append(step("a", 3, 3, run="r1"))
-    await store.append(step("a", 6, 1, run="r2"))
+    await store.append(step("a", 3, 3, run="r1", rows=(session_row("a"), run_row("r1", "a"))))
+    await store.append(step("a", 6, 1, run="r2", rows=(run_row("r2", "a"), run_row("r3", "a"))))
     await store.append(step("a", 7, 2, run="r1", run_seq=4))
-    assert await store.run_span("r1") == (3, 8)
-    assert await store.run_span("r2") == (6, 6)
-    assert await store.run_span("nobody") is None
+    assert await store.kept_run("r1") == KeptRun(run_row("r1", "a"), 3, 8)
+    assert await store.kept_run("r2") == KeptRun(run_row("r2", "a"), 6, 6)
+    assert await store.kept_run("r3") == KeptRun(run_row("r3", "a"), None, None)
+    assert await store.kept_run("nobody") is None
 
 
 async def test_facts_come_with_the_step_that_made_them(store: Store) -> None:
