@@ -76,9 +76,9 @@ class SharedEvents:
 
 
 class EventStream(Response):
-    """A `Sink` and a `Flushable`: what one loop turn gave to it leaves in one write, as a socket's does; a task woken for
-    each write would cost as much as the writing. `begin` is called when the response has started: it greets and begins
-    to follow, without waiting. `left` is called exactly once after that."""
+    """A `Sink` and a `Flushable`: what one loop turn gave to it leaves in one write, as a socket's does; to wake a task
+    for each write would cost as much as the writing. `begin` is called when the response has started: it greets and
+    begins to follow, without waiting. `left` is called exactly once after that."""
 
     def __init__(
         self,
