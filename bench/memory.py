@@ -2,9 +2,9 @@
 
     python -m bench.memory [--turns 10000] [--rows 100000]
 
-First a server of its own and one client that says a turn after the other, each with two words that no other turn has: CPU
-of the server per turn at the beginning and at the end, its resident memory, recall of any turn by its two words. Then a
-database with many rows, asked for topics drawn from them.
+First a server of its own and one client that says a turn after the other, each with two words that no other turn has:
+CPU of the server per turn at the beginning and at the end, its resident memory, recall of any turn by its two words.
+Then a database with many rows, asked for topics drawn from them.
 """
 
 import argparse
@@ -12,11 +12,13 @@ import asyncio
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from agentd.store.sqlite import SqliteStore
 from agentd.store.store import Append, EntryRow, Record, SessionRow
 from agentd.supervisor import Supervisor
 
-SYLLABLES = "ba be bi bo bu da de di do du fa fe fi fo fu ga ge gi go gu ka ke ki ko ku la le li lo lu ma me mi mo mu".split()
+SYLLABLES = [first + second for first in "bdfgklm" for second in "aeiou"]
 TICKS = os.sysconf("SC_CLK_TCK")
 WINDOW = 500
 
@@ -41,6 +43,36 @@ def word(number: int) -> str:
         number, place = divmod(number, base)
         said += SYLLABLES[place]
     return said
+
+
+class Server:
+    """A server of its own, with figures."""
+
+    def __init__(self, folder: str) -> None:
+        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", folder]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[-1]
+        self.token = (Path(folder) / "token").read_text().strip()
+
+    def connect(self, session: str) -> connect:
+        address = f"{self.url.replace('http', 'ws')}/v1/agents/default/stream?session={session}"
+        return connect(address, additional_headers={"Authorization": f"Bearer {self.token}"}, max_queue=None)
+
+    def figure(self, name: str) -> float:
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(15)
+
+
+def disk_kib(folder: str) -> float:
+    return sum(file.stat().st_size for file in Path(folder).glob("agentd.db*")) / 1024
 
 
 def cpu_s(pid: int) -> float:
@@ -70,22 +102,14 @@ async def turn(socket: ClientConnection, number: int) -> None:
 
 async def conversation(turns: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", folder]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        server = Server(folder)
         try:
-            assert server.stdout is not None
-            url = server.stdout.readline().split()[-1].replace("http", "ws")
-            token = (Path(folder) / "token").read_text().strip()
-            address = f"{url}/v1/agents/default/stream?session=long"
-            async with connect(address, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
-                found = await _measured(socket, server.pid, turns)
-            found["disk_kib_per_1000_turns"] = round(
-                sum(file.stat().st_size for file in Path(folder).glob("agentd.db*")) / 1024 / turns * 1000
-            )
+            async with server.connect("long") as socket:
+                found = await _measured(socket, server.process.pid, turns)
+            found["disk_kib_per_1000_turns"] = round(disk_kib(folder) / turns * 1000)
             return found
         finally:
-            server.terminate()
-            server.wait(15)
+            server.end()
 
 
 async def _measured(socket: ClientConnection, pid: int, turns: int) -> dict[str, Any]:
@@ -126,12 +150,9 @@ async def questions(rows: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         clock = SystemClock()
         supervisor = Supervisor(clock, print)
-        store = await SqliteStore.open(
-            Path(folder) / "agentd.db", clock=clock, supervisor=supervisor, on_fatal=print
-        )
-        texts, seq = [], 0
-        for start in range(0, rows, 1_000):
-            seq += 1
+        store = await SqliteStore.open(Path(folder) / "agentd.db", clock=clock, supervisor=supervisor, on_fatal=print)
+        texts: list[str] = []
+        for seq, start in enumerate(range(0, rows, 1_000), 1):
             made: list[EntryRow] = []
             for n in range(start, min(start + 1_000, rows)):
                 text = " ".join([*dice.sample(vocabulary, 10), *dice.sample(common, 3)])
@@ -145,7 +166,9 @@ async def questions(rows: int) -> dict[str, Any]:
         while await store.index(2_000):
             pass
         indexed = time.perf_counter() - begun
-        rare, mixed, first = [], [], 0
+        rare: list[float] = []
+        mixed: list[float] = []
+        first = 0
         for _ in range(300):
             words = dice.choice(texts).split()
             for times, pair in ((rare, words[:2]), (mixed, [dice.choice(words), dice.choice(common)])):
@@ -161,7 +184,8 @@ async def questions(rows: int) -> dict[str, Any]:
         await store.close()
         await supervisor.stop(5)
     return {
-        "rows": rows, "index_us_per_row": round(indexed / rows * 1e6, 1), "rows_with_both_words_first": f"{first} of 600",
+        "rows": rows, "index_us_per_row": round(indexed / rows * 1e6, 1),
+        "rows_with_both_words_first": f"{first} of 600",
         "rare_words_ms": _spread(rare), "one_common_word_ms": _spread(mixed), "two_common_words_ms": _spread(both),
     }  # fmt: skip
 

@@ -9,48 +9,17 @@ taken off. Growth is the same figure for 10 and 200 tasks, and for 10 and 1,000 
 import argparse
 import asyncio
 import json
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from pathlib import Path
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
 from agentd.clock import SystemClock
 from agentd.providers.offline import OfflineProvider
 from agentd.providers.provider import Message, ModelRequest
-from bench.memory import cpu_s
-
-
-class Server:
-    """A server of its own, with figures."""
-
-    def __init__(self, folder: str) -> None:
-        command = [sys.executable, "-m", "agentd", "serve", "--port", "0", "--state-dir", folder]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().split()[-1]
-        self.token = (Path(folder) / "token").read_text().strip()
-
-    def connect(self, session: str) -> connect:
-        address = f"{self.url.replace('http', 'ws')}/v1/agents/default/stream?session={session}"
-        return connect(address, additional_headers={"Authorization": f"Bearer {self.token}"}, max_queue=None)
-
-    def figure(self, name: str) -> float:
-        request = urllib.request.Request(f"{self.url}/metrics", headers={"Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-        assert found is not None, name
-        return float(found[1])
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(15)
+from bench.memory import Server, cpu_s
 
 
 def goal(tasks: int) -> str:
