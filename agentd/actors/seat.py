@@ -22,12 +22,15 @@ from agentd.core import intents as i
 from agentd.core.admission import session_figures
 from agentd.core.heartbeat import Beat, beat
 from agentd.core.session import next_timer
-from agentd.core.state import Session
+from agentd.core.state import SNAPSHOT_VERSION, Session
+from agentd.protocol.codec import encode
 from agentd.protocol.errors import AgentdError, Internal, Overloaded, StorageUnavailable
 from agentd.protocol.facts import Backpressure
+from agentd.store.store import SnapshotRow
 
 LOAD_S = 30.0
 AGAIN_S = 5.0
+SNAPSHOT_FACTS = 50  # since the last snapshot; fewer are read as fast
 
 log = structlog.get_logger(__name__)
 
@@ -154,6 +157,8 @@ class Seat:
         assert actor.restful
         state = actor.state
         said, figures = self.beat()
+        if state.seq - actor.snapshot_seq >= SNAPSHOT_FACTS and self.key not in self.shared.forgetting:
+            self.shared.supervisor.start(f"snapshot {self.key}", self._keep(state))
         counted = actor.leave()
         self.shared.load.unfinished += counted
         bare = replace(state, window=(), window_bytes=0, summaries=(), tombstones=(), gaps=(), runs={}, queue=(),
@@ -164,6 +169,16 @@ class Seat:
         at = next_timer(state, self.shared.load.server_paused, self.shared.caps.warning_s, now)
         if at is not None:
             self._timer = self.shared.clock.call_later((at - now) / 1000, self._due)
+
+    async def _keep(self, state: Session) -> None:
+        """The state as a snapshot, so that coming back reads few facts; without it they are all read."""
+        row = SnapshotRow(
+            session=self.key, seq=state.seq, version=SNAPSHOT_VERSION, ts=state.ts, body=encode(state)
+        )  # fmt: skip
+        try:
+            await self.shared.store.keep_snapshot(row)
+        except AgentdError as error:
+            log.warning("rest.no_snapshot", session=self.key, reason=error.message)
 
     def leave(self) -> None:
         """Out of the directory: nothing stays behind."""

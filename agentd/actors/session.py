@@ -67,7 +67,7 @@ class SessionActor:
         self._task: asyncio.Task[Any] | None = None
         self._timer: Timer | None = None
         self._steady = Steady(shared.clock, state.ts)
-        self._snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
+        self.snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._failures = 0
         self._counted = 0
         self._paths = Paths()
@@ -263,7 +263,7 @@ class SessionActor:
         return Internal(fault)
 
     def _snapshot_due(self, after: Session) -> bool:
-        return after.seq - self._snapshot_seq >= SNAPSHOT_FACTS
+        return after.seq - self.snapshot_seq >= SNAPSHOT_FACTS
 
     def _publish(
         self,
@@ -276,7 +276,7 @@ class SessionActor:
         """Stored: from here on everybody may see it."""
         self.state = after
         if self._snapshot_due(after):
-            self._snapshot_seq = after.seq
+            self.snapshot_seq = after.seq
         self.words.heard(facts, before, after)
         self._paths.forget(after)
         if any(isinstance(fact, (f.SessionReceive, *f.RUN_ENDS)) for fact in facts):

@@ -1,0 +1,129 @@
+"""A session that rests: its state is out of memory, its followers, heartbeat and commands are not (rulings 35)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentd.actors.heartbeat import liveness
+from agentd.actors.seat import SNAPSHOT_FACTS, Seat
+from agentd.core import intents as i
+from agentd.protocol import facts as f
+from agentd.protocol.errors import Overloaded, StorageUnavailable
+from agentd.settings import Limits, Settings
+from tests.actors.rig import BY, Heard, Rig, Sink
+
+ALL = float("inf")
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = Rig(lambda request: "done", Settings(limits=Limits(mailbox=2)))
+    yield made
+    await made.end()
+
+
+def awake(seat: Seat) -> bool:
+    return seat.actor is not None
+
+
+async def rested(rig: Rig, turns: int = 1) -> Seat:
+    """A followed session that has had so many turns and rests now."""
+    seat = await rig.session()
+    seat.feed.add(Sink(), 0)
+    for number in range(turns):
+        await rig.ended(seat, await rig.start(seat, f"turn {number}"))
+    assert seat.actor is not None
+    await seat.actor.quiet()
+    assert rig.directory.let_go(ALL, ALL) == 1
+    assert not awake(seat)
+    return seat
+
+
+async def test_its_state_is_gone_and_its_next_command_brings_it_in(rig: Rig) -> None:
+    seat = await rested(rig)
+    assert (seat.state.window, seat.state.runs, seat.unfinished) == ((), {}, 0)
+    assert rig.directory.awake == 0
+    assert liveness(seat, True).status == "idle"
+    assert not awake(seat), "a heartbeat does not wake it"
+    facts = await rig.ended(seat, await rig.start(seat, "again"))
+    assert isinstance(facts[-1], f.RunCompleted)
+    assert len(seat.state.window) == 4, "with all that it remembered"
+    assert rig.directory.get("s") is seat
+
+
+async def test_a_run_that_waits_rests_and_is_still_counted_and_told(rig: Rig) -> None:
+    seat = await rig.session()
+    await rig.tell(seat, i.SetMode(by=BY, mode="paused"))
+    await rig.start(seat, "held")
+    assert seat.actor is not None
+    await seat.actor.quiet()
+    assert rig.directory.let_go(ALL, ALL) == 1
+    assert not awake(seat)
+    assert (seat.unfinished, rig.shared.load.unfinished) == (1, 1)
+    assert liveness(seat, True).status == "blocked"
+    await rig.tell(seat, i.SetMode(by=BY, mode="running"))
+    await rig.until(seat, lambda fact: isinstance(fact, f.RunCompleted))
+    assert rig.shared.load.unfinished == 0
+
+
+async def test_what_runs_is_not_put_to_rest() -> None:
+    go_on = asyncio.Event()
+
+    async def slow() -> str:
+        await go_on.wait()
+        return "done"
+
+    rig = Rig(lambda request: slow())
+    seat = await rig.session()
+    await rig.start(seat, "work")
+    assert rig.directory.let_go(ALL, ALL) == 0
+    go_on.set()
+    await rig.until(seat, lambda fact: isinstance(fact, f.RunCompleted))
+    await rig.end()
+
+
+async def test_nobody_follows_and_nothing_is_unfinished_so_it_leaves(rig: Rig) -> None:
+    seat = await rested(rig)
+    seat.feed.followers.clear()
+    rig.directory.let_go(ALL, ALL)
+    assert rig.directory.get("s") is None
+
+
+async def test_a_snapshot_is_kept_when_there_is_much_to_read_again(rig: Rig) -> None:
+    seat = await rested(rig, turns=SNAPSHOT_FACTS // 5)
+    await rig.until(seat, lambda fact: fact.seq == seat.feed.seq)
+    kept = await rig.store.snapshot("s", 1)
+    assert kept is not None
+    assert kept.seq == seat.feed.seq
+    actor = await seat.awake()
+    assert actor.state.seq == kept.seq
+
+
+async def test_commands_that_come_while_it_is_read_wait_in_order_and_are_bounded(rig: Rig) -> None:
+    seat = await rested(rig)
+    heard = [Heard() for _ in range(2)]
+    for one, mode in zip(heard, ("paused", "running"), strict=True):
+        seat.tell(i.SetMode(by=BY, mode=mode), "control", one)  # type: ignore[arg-type]
+    with pytest.raises(Overloaded):
+        seat.tell(i.SetMode(by=BY, mode="paused"), "control", Heard())
+    answers = [await one.answer for one in heard]
+    assert [answer.mode for answer in answers] == ["running", "running"], "one step, shown as it left"
+    modes = [fact.mode for fact in await rig.facts(seat) if isinstance(fact, f.SessionMode)]
+    assert modes == ["paused", "running"]
+
+
+async def test_a_session_that_can_not_be_read_refuses_its_clients_and_keeps_its_place(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat = await rested(rig)
+
+    async def broken(session: str) -> None:
+        raise StorageUnavailable("the disk is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "load", broken)
+        with pytest.raises(StorageUnavailable):
+            await rig.start(seat, "lost?")
+        assert rig.shared.load.reserved == 0
+    assert await rig.start(seat, "and now")
