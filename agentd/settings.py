@@ -52,6 +52,7 @@ class Limits(Section, frozen=True):
     model_calls: Annotated[int, Meta(ge=1, le=10_000)] = 16
     ram_entries: Annotated[int, Meta(ge=2, le=10_000)] = 64  # active entries of one session
     ram_bytes: Annotated[int, Meta(ge=KIB, le=64 * MIB)] = 48 * KIB
+    ram_tokens: Annotated[int, Meta(ge=0, le=100_000_000)] = 16_384  # the same, estimated; 0: no bound of its own
     sessions_awake: Count = 10_000
     runs_global: Count = 2_048  # unfinished
     sockets: Count = 10_000

@@ -73,7 +73,7 @@ class MemoryManager:
         self._to_index = True
         if state.key in self._waiting or state.key in self._working:
             return
-        if next_range(state, self.shared.caps, going=False) is None:
+        if next_range(state, self.shared.caps_now(), going=False) is None:
             return
         if self._not_before.get(state.key, 0.0) <= self.shared.clock.monotonic_s():
             self._waiting[state.key] = None
@@ -119,7 +119,7 @@ class MemoryManager:
                 actor = seat.actor if seat is not None else None
                 if actor is None or actor.broken is not None or key in self.shared.forgetting:
                     break
-                found = next_range(actor.state, self.shared.caps, going=going)
+                found = next_range(actor.state, self.shared.caps_now(), going=going)
                 if found is None or not await self._pass(actor, found):
                     break
                 # A pass reaches the low mark unless its range was bounded. Going on for what has come meanwhile would

@@ -253,7 +253,7 @@ class SessionActor:
             ended_runs=frozenset(ahead.ended_runs),
             identity=ahead.identity,
             results=ChainMap(ahead.results, self.words.results),
-            caps=self.shared.caps,
+            caps=self.shared.caps_now(),
         )
 
     def _fault(self, envelope: Envelope) -> Internal:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from agentd.actors.calibration import Calibration
 from agentd.actors.dispatcher import Dispatcher
 from agentd.actors.identity_files import IdentityFiles
@@ -39,3 +41,10 @@ class Shared:
     calibration: Calibration
     look: Callable[[Session], None]
     forgetting: set[str] = field(default_factory=set)
+
+    def caps_now(self) -> Caps:
+        """The limits with the budget of working memory as it is in bytes now: `ram_tokens` of the model that is asked,
+        as far as its tokens are known, may be less than `ram_bytes`."""
+        tokens = self.settings.limits.ram_tokens
+        most = int(tokens * self.calibration.bytes_per_token(self.provider.model))
+        return self.caps if not tokens or most >= self.caps.ram_bytes else replace(self.caps, ram_bytes=most)

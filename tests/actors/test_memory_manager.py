@@ -1,10 +1,12 @@
 """The memory manager over a scripted model: what it asks for, what it takes, and what it does when that fails (S7)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
+from agentd.actors import memory_manager
 from agentd.core import intents as i
 from agentd.core.memory import SUMMARY_BYTES_MAX
 from agentd.protocol import facts as f
@@ -118,3 +120,33 @@ async def test_a_fresh_epoch_in_the_middle_leaves_no_summary_behind(make: Callab
     await rig.tell(seat, i.NewEpoch(by=BY))
     await rig.ended(seat, await rig.start(seat, "new"))
     assert seat.state.summaries == ()
+
+
+async def test_a_summariser_that_hangs_is_given_up_and_told(
+    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_manager, "MODEL_S", 0.05)
+
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    rig = make(lambda request: never() if request.purpose == "summary" else "answer")
+    fact = await rig.until(await talk(rig, 4), of("failed"))
+    assert isinstance(fact, f.MemoryEvent)
+    assert fact.reason == "timeout"
+    assert rig.shared.dispatcher.models.in_use == 0
+
+
+async def test_a_disk_that_is_full_during_compaction_loses_nothing(make: Callable[..., Rig]) -> None:
+    rig = make(summaries("They spoke of plums."))
+    seat = await talk(rig, 3)
+    asked = rig.model.for_("summary")
+    assert not asked
+    run = await rig.start(seat, "one more turn about plums")
+    await rig.ended(seat, run)
+    rig.store.fail(times=2)
+    fact = await rig.until(seat, of("summarize"))
+    assert isinstance(fact, f.MemoryEvent)
+    assert fact.summary == "They spoke of plums."
+    assert len([one for one in await rig.facts(seat) if of("summarize")(one)]) == 1, "tried again, and once"
