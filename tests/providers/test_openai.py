@@ -261,7 +261,8 @@ async def test_a_server_that_is_not_there_is_network(asking: Asking) -> None:
 
 async def test_a_server_that_says_nothing_times_out(asking: Asking) -> None:
     asking.clock.chance = 0.0
-    error = await asking.failure("hang=headers", waits=msgspec.structs.replace(SHORT, whole_call_s=0.15))
+    waits = msgspec.structs.replace(SHORT, first_token_s=0.5, whole_call_s=0.9)  # room for a slow machine between them
+    error = await asking.failure("hang=headers", waits=waits)
     assert error.kind == "timeout"
     assert asking.asks == 2  # the whole call's time is over before the second one's
 
