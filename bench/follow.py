@@ -2,8 +2,9 @@
 
 Each session's client starts one run after the other on its socket; all runs are live at the same time. Rounds without
 and with one follower on each alternate, on one server: `session` streams stay open over the runs, `run` streams are
-opened for each run, so that the request is counted too. Server on one core, clients on the other. Every stream is
-checked: ids without gap, the end of each run once; a breach ends the bench with exit code 1. Trust the ratios.
+opened for each run, so that the request is counted too, `socket` is a second WebSocket for comparison. Server on one
+core, clients on the other. Every stream is checked: ids without gap, the end of each run once; a breach ends the bench
+with exit code 1. Trust the ratios.
 """
 
 import argparse
@@ -131,6 +132,20 @@ class Bench:
         follower.wanted = wanted
         return follower
 
+    async def sockets_again(self, turns: int) -> list[asyncio.Task[None]]:
+        """A second socket on each session, for comparison; each reads to the end of the last run."""
+        first, self.sockets = self.sockets, []
+        await self.open()
+        again, self.sockets = self.sockets, first
+
+        async def read(socket: Any) -> None:
+            ends = 0
+            while ends < turns:
+                ends += decode(await socket.recv())["type"] == "run.completed"
+            socket.transport.abort()
+
+        return [asyncio.create_task(read(socket)) for socket in again]
+
     async def round(self, ask: str, turns: int, followed: str) -> tuple[float, float, float]:
         """CPU microseconds of a run, median and p99 of its milliseconds."""
         followers = []
@@ -139,6 +154,7 @@ class Bench:
                 follower = await self.follow(f"/v1/sessions/f{number}/events", turns)
                 await follower.opened.wait()
                 followers.append(follower)
+        others = await self.sockets_again(turns) if followed == "socket" else []
         times: list[float] = []
 
         async def client(number: int, socket: Any) -> None:
@@ -162,6 +178,7 @@ class Bench:
             async with asyncio.timeout(30):
                 await follower.over.wait()
             assert follower.ends == follower.wanted, f"{follower.ends} ends of {follower.wanted}"
+        await asyncio.gather(*others)
         spent = (self.server.cpu_s() - cpu) / len(times) * 1e6
         for follower in followers:
             if follower.transport is not None:
@@ -176,7 +193,7 @@ async def measure(server: Server, options: argparse.Namespace) -> None:
     for name in options.kinds:
         ask = ASKS[name]
         await bench.round(ask, 1, "none")
-        pairs: dict[str, list[tuple[float, float]]] = {"session": [], "run": []}
+        pairs: dict[str, list[tuple[float, float]]] = {followed: [] for followed in options.followed}
         for _ in range(options.rounds):
             for followed in pairs:
                 alone = await bench.round(ask, options.turns, "none")
@@ -199,6 +216,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1_000)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--followed", nargs="*", default=["session", "run"], choices=["session", "run", "socket"])
     parser.add_argument("--kinds", nargs="*", default=["chat", "goal"], choices=list(ASKS))
     options = parser.parse_args()
     os.sched_setaffinity(0, {1} if len(os.sched_getaffinity(0)) > 1 else {0})

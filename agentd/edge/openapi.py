@@ -45,6 +45,10 @@ DOORS: tuple[Door, ...] = (
     Door("/readyz", "Ready for clients; 503 names the reasons.", "", None),
     Door("/metrics", "Figures for Prometheus; from elsewhere for operators.", "", None, "text/plain"),
     Door("/v1/backup", "Copy the database, on the server's machine.", "admin", Made, method="post"),
+    Door(
+        "/v1/import", "Import the older format of a directory of the server's machine; a line for each step.", "admin",
+        None, NDJSON, (("dir", "string", "the directory, an absolute path; required"),), (404,), "post",
+    ),
     Door("/v1/openapi.json", "This document.", "", None),
     Door("/v1/status", "The load of the whole server.", "operator", AgentState),
     Door(
@@ -131,6 +135,6 @@ def _operation(door: Door) -> dict[str, Any]:
 def _schema(door: Door) -> dict[str, Any]:
     if door.answer is not None:
         return {"$ref": f"#/components/schemas/{door.answer.__name__}"}
-    if door.media in (SSE, NDJSON):
+    if door.media in (SSE, NDJSON) and door.method == "get":
         return {"$ref": "#/components/schemas/Fact"}
-    return {"type": "object"} if door.media == JSON else {"type": "string"}
+    return {"type": "object"} if door.media in (JSON, NDJSON) else {"type": "string"}

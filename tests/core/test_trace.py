@@ -177,6 +177,14 @@ def test_a_run_that_goes_on_has_no_problem_but_that() -> None:
     assert found == ["end: the run has no end, it is running"]
 
 
+def test_facts_that_only_tell_may_stand_anywhere_in_a_run() -> None:
+    facts = traces()[0]
+    told = f.Warned(session="s", seq=1, ts=facts[0].ts, run=facts[0].run, code="c", message="m", source="s")
+    for place in range(1, len(facts)):
+        told = replace(told, ts=facts[place].ts)
+        assert problems(numbered([*facts[:place], told, *facts[place:]]), ended=True) == []
+
+
 def test_nothing_is_no_run() -> None:
     assert problems([]) == ["start: there are no facts"]
 
