@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import socket as sockets
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -144,18 +145,17 @@ async def test_the_streams_of_the_server_are_bounded(server: App, token: str) ->
 async def test_a_stream_that_is_left_leaves_nothing_behind(server: App, token: str) -> None:
     await said(server, token, "s", "hello")
     seat = await server.reception.existing("s")
+    alive: list[weakref.ref[EventStream]] = []
     for _ in range(20):
         async with Events(server.url, "/v1/sessions/s/events?after=0", token) as events:
             await events.next()
+            alive += map(weakref.ref, server._streams.open)
     await until_true(lambda: len(server._streams) == 0)
     assert seat.feed.followers == []
     assert server.reception._connected == {}
-    await until_true(lambda: not gc.collect() or not _streams_alive())
-    assert _streams_alive() == 0
-
-
-def _streams_alive() -> int:
-    return sum(isinstance(found, EventStream) for found in gc.get_objects())
+    assert len(alive) >= 20
+    gc.collect()
+    assert [found for found in alive if found() is not None] == []
 
 
 class Deaf:
