@@ -187,7 +187,10 @@ class App:
         )
 
     async def start(self) -> None:
-        """Listen, recover, be ready."""
+        """Listen, recover, be ready. From here on a signal stops in order, also one that comes before `run`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
         shared = self.shared
         await self.server.load()
         shared.load.drained_before = self.server.state.drained
@@ -245,9 +248,6 @@ class App:
 
     async def run(self) -> int:
         """Until a signal, or a part that failed for good."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
         try:
             await self._stopping.wait()
         finally:
