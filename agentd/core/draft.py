@@ -14,7 +14,7 @@ from agentd.core.admission import run_figures
 from agentd.core.evolve import evolve
 from agentd.core.intents import Answer, Given
 from agentd.core.state import Run, Session
-from agentd.protocol.facts import AgentProgress, AnyFact, By, RunAccepted, SessionCreated
+from agentd.protocol.facts import AgentProgress, AnyFact, By, Grounds, RunAccepted, SessionCreated
 
 F = TypeVar("F", bound=AnyFact)
 
@@ -55,6 +55,8 @@ class Draft:
         """Write down one fact and evolve the state by it."""
         if self.state.seq == 0 and kind is not SessionCreated:
             self.emit(SessionCreated, by=self.by, agent=self.state.agent, owner=self.state.owner)
+        if not self.facts:
+            fields["grounds"] = self._grounds()
         run_seq = None
         if run is not None:
             run_seq = 1 if kind is RunAccepted else self.state.runs[run].run_seq + 1
@@ -66,6 +68,18 @@ class Draft:
             self._runs[run] = self.state.runs[run]
         self.facts.append(fact)
         return fact
+
+    def _grounds(self) -> Grounds | None:
+        """What who replays this decision could not see from its facts; mostly nothing."""
+        given, told = self.given, None
+        if given.caps is not self.state.caps and given.caps != self.state.caps:
+            before = msgspec.structs.asdict(self.state.caps) if self.state.caps is not None else {}
+            now = msgspec.structs.asdict(given.caps)
+            told = {name: value for name, value in now.items() if name not in before or before[name] != value}
+        room = given.queue_room if given.queue_room < given.caps.queued_per_session else None
+        if told is None and room is None and given.nth == 1 and not given.server_paused:
+            return None
+        return Grounds(nth=given.nth, held="server" if given.server_paused else None, room=room, caps=told)
 
     def run(self, run: str) -> Run:
         """That run as it is now, or as it was when it ended within this draft."""

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agentd.core import graph, window
-from agentd.core.intents import goal_of
+from agentd.core.intents import Caps, goal_of
 from agentd.core.lifecycle import IllegalMove, run_moved
 from agentd.core.state import Attempt, Input, Run, Session
 from agentd.protocol import facts as f
@@ -31,7 +31,15 @@ def evolve(state: Session, fact: f.AnyFact) -> Session:
     run = state.runs.get(fact.run) if fact.run is not None else None
     if run is not None and fact.run_seq is not None and run.run_seq != fact.run_seq:
         state = _with(state, replace(run, run_seq=fact.run_seq))
+    if fact.grounds is not None and fact.grounds.caps is not None:
+        state = replace(state, caps=_caps(state.caps, fact.grounds.caps))
     return replace(state, seq=fact.seq, ts=fact.ts)
+
+
+def _caps(before: Caps | None, told: dict[str, int | float | bool]) -> Caps:
+    """Limits that this version does not know are passed over."""
+    known = {name: told[name] for name in Caps.__struct_fields__ if name in told}
+    return replace(before or Caps(), **known)
 
 
 def _with(state: Session, run: Run) -> Session:

@@ -334,9 +334,11 @@ class UsedKey(msgspec.Struct, frozen=True):
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """What the shell read ahead of the step and takes in the same loop turn (design 1.2). Unix ms; `workers` are the
-    numbers of the free workers, `models` free model permits, `queue_room` what the global cap still lets queue."""
+    numbers of the free workers, `models` free model permits, `queue_room` what the global cap still lets queue. This is
+    the `nth` command of its step that leads to facts."""
 
     now: int
+    nth: int = 1
     workers: tuple[int, ...] = ()
     models: int = 0
     queue_room: int = 1 << 30

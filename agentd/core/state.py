@@ -8,6 +8,7 @@ its plan) is in it, bounded by the limits on both, and leaves it with the run.
 
 import msgspec
 
+from agentd.core.intents import Caps
 from agentd.protocol.facts import (
     Cause,
     Effect,
@@ -165,7 +166,8 @@ class Run(Value, frozen=True):
 class Session(Value, frozen=True):
     """`seq` 0: nothing is stored yet. `runs` in the order they will be taken; `current` is in progress. Working memory
     is `window` with `summaries` before it; `tombstones` are the newest of those evicted that no summary has yet.
-    `forgot_seq`: the last time that something was forgotten; a summary of words read before is not taken."""
+    `forgot_seq`: the last time that something was forgotten; a summary of words read before is not taken. `caps`: the
+    limits that its newest facts were decided under."""
 
     key: str
     agent: str
@@ -189,6 +191,7 @@ class Session(Value, frozen=True):
     queue: tuple[str, ...] = ()
     last_goal: str | None = None
     last_goal_run: str | None = None
+    caps: Caps | None = None
 
     @property
     def run(self) -> Run | None:

@@ -212,8 +212,20 @@ class Suggestion(Part, frozen=True):
     action: dict[str, Any] | None = None
 
 
+class Grounds(Part, frozen=True):
+    """What a command was decided on and its facts do not show by themselves, so that the decision can be replayed:
+    `nth` command of its step, `held` back by the server's mode, `room` that the global cap left for queued tasks
+    where that was little, `caps` the limits that are not those told before in this session (all, the first time)."""
+
+    nth: int = 1
+    held: Literal["server"] | None = None
+    room: int | None = None
+    caps: dict[str, int | float | bool] | None = None
+
+
 class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
-    """The envelope (protocol.md, 2). `run_seq` counts within the run; `step` is kept in the log, not sent."""
+    """The envelope (protocol.md, 2). `run_seq` counts within the run; `step` is kept in the log, not sent. `grounds`
+    stand on the first fact of a command, where there are any."""
 
     session: str
     seq: int
@@ -221,6 +233,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     run: str | None = None
     run_seq: int | None = None
     by: By | None = None
+    grounds: Grounds | None = None
 
 
 # ---- session ----------------------------------------------------------------------------------------------------
