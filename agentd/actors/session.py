@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from agentd.actors.ahead import Ahead, Path, Paths, know, read_ahead, run_paths
 from agentd.actors.attempts import Attempts, Outcome
@@ -31,11 +32,11 @@ from agentd.actors.waiting import Waiting
 from agentd.actors.worker import Worker
 from agentd.clock import Timer
 from agentd.core import intents as i
-from agentd.core.session import Work, decide, due, next_timer, wants
+from agentd.core.session import Work, begun, decide, due, next_timer, wants
 from agentd.core.state import Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
-from agentd.protocol.errors import AgentdError, Conflict, Internal, Overloaded, StorageUnavailable
+from agentd.protocol.errors import AgentdError, Internal, Overloaded, StorageUnavailable
 from agentd.protocol.signals import AgentState
 
 SNAPSHOT_FACTS = 1_000
@@ -160,6 +161,8 @@ class SessionActor:
         try:
             while self._mailbox and self.broken is None:
                 await self._step(self._mailbox.take_all())
+            if self.broken is not None:
+                self._not_stored(self._mailbox.take_all(), Internal(self.broken))
         finally:
             self._at_work = False
 
@@ -175,16 +178,17 @@ class SessionActor:
         self.words.ahead = {**self._paths.contents, **ahead.contents}
         if facts:
             after = taken.state
-            bodies = [encode(fact) for fact in facts]
             try:
+                bodies = [encode(fact) for fact in facts]
                 await self.shared.store.append(
                     append_of(before, facts, bodies, after, self.shared, self._snapshot_due(after))
                 )
-            except (StorageUnavailable, Conflict) as error:
+            except StorageUnavailable as error:
                 self._settle(waited=False)
-                if isinstance(error, Conflict):
-                    self._break(error)
-                self._not_stored(envelopes, error if self.broken is None else Internal(self.broken))
+                self._not_stored(envelopes, error)
+                return
+            except Exception as error:
+                self._not_stored(envelopes, self._break(error))
                 return
             self._failures = 0
             self._publish(before, facts, bodies, after, taken.commands)
@@ -197,13 +201,17 @@ class SessionActor:
         self._set_timer()
 
     def _settle(self, *, waited: bool) -> None:
-        self._held.settle(self.state, self._attempts.workers, self._attempts.models, self.wake, waited)
+        state = self.state if self.broken is None else replace(self.state, runs={}, queue=(), current=None)
+        self._held.settle(state, self._attempts.workers, self._attempts.models, self.wake, waited)
 
-    def _break(self, error: Conflict) -> None:
-        """The log says that somebody else appended, or that these facts do not fit: stop, say so, and do not try
-        the same again."""
+    def _break(self, error: Exception) -> Internal:
+        """The log says that somebody else appended, or that these facts do not fit; or they can't be written at all:
+        stop, say so, and do not try the same again. What runs is ended; its permits are for the others."""
         self.broken = self.shared.clock.new_id("fault")
-        log.error("session.broken", session=self.state.key, fault=self.broken, reason=error.message)
+        log.error("session.broken", session=self.state.key, fault=self.broken, reason=str(error), exc_info=error)
+        self._attempts.reconcile(self.state, ())
+        self._settle(waited=False)
+        return Internal(self.broken)
 
     def know(self, leaf: str, path: Path) -> None:
         """A path that a command on its way will need."""
@@ -217,10 +225,10 @@ class SessionActor:
     def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
         now = self._steady.now_ms(self.state.ts, timed=self._timer is not None)
-        state, facts, commands = self.state, list[f.AnyFact](), list[Taken]()
+        state, facts, commands, nth = self.state, list[f.AnyFact](), list[Taken](), 1
         for envelope in envelopes:
             try:
-                decision = decide(state, envelope.intent, self._given(envelope.intent, state, now, ahead))
+                decision = decide(state, envelope.intent, self._given(envelope.intent, state, now, ahead, nth))
             except AgentdError as error:
                 commands.append(Taken(envelope, None, error, state.seq))
                 continue
@@ -232,14 +240,16 @@ class SessionActor:
                 state = decision.state
                 self._held.take(state, self._attempts.models)
                 facts.extend(decision.facts)
+                nth += 1
             commands.append(Taken(envelope, decision.answer, None, state.seq))
         return facts, Step(state, commands)
 
-    def _given(self, intent: i.AnyIntent, state: Session, now: int, ahead: Ahead) -> i.Given:
+    def _given(self, intent: i.AnyIntent, state: Session, now: int, ahead: Ahead, nth: int) -> i.Given:
         key = intent.key if isinstance(intent, i.StartRun) else None
         load = self.shared.load
         return i.Given(
             now=now,
+            nth=nth,
             workers=self._held.free_workers(state, self._attempts.workers),
             models=self._held.free_models(state, self._attempts.models),
             queue_room=self._held.room(),
@@ -334,29 +344,19 @@ class SessionActor:
     # ---- what is alive --------------------------------------------------------------------------------------------
 
     def _runs(self, attempt: tuple[str, str, int]) -> bool:
-        if self._attempts.running(*attempt):
-            return True
-        run, task, number = attempt
-        return any((work.run, work.task, work.attempt) == (run, task, number) for work in self._pending(run))
-
-    def _pending(self, run: str) -> list[Work]:
-        """Attempts whose end is not stored yet, also of a run that is ending."""
-        found = self.state.runs.get(run)
-        if found is None:
-            return []
-        works = [Work(run, name, found.tasks[name].attempt) for name in found.running]
-        if found.answer.active:
-            works.append(Work(run, "answer", found.answer.number))
-        if found.planning.active:
-            works.append(Work(run, "planning", found.planning.number))
-        return works
+        """Its work has not ended, or the end is not stored yet."""
+        open_ones = [(work.run, work.task, work.attempt) for work in begun(self.state)]
+        return attempt in open_ones or self._attempts.running(*attempt)
 
     def _attempt_over(self, outcome: Outcome | None) -> None:
         if self.broken is not None:
+            self._settle(waited=False)
             return
         self.tell(outcome if outcome is not None else i.Wake(by=SELF), "result")
 
     def _abandoned(self, work: Work) -> None:
+        if self.broken is not None:
+            return
         cause = f.Cause(code="abandoned", message="it did not end within 10 s of its cancellation", task=work.task)
         warning = i.Warn(
             by=SELF, run=work.run, code="attempt_abandoned", message=cause.message, source="worker",

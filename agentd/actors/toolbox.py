@@ -26,6 +26,7 @@ from agentd.tools.tool import Context, Found, Tool, ToolError
 CALLS_PER_MESSAGE_MAX = 16
 STORED_S = 30.0
 OUTPUT_BYTES_MAX = 64 * 1024
+SEARCHED_BYTES_MAX = 256 * 1024  # of a longer output no more is looked through for secrets: it holds up the loop
 
 log = structlog.get_logger(__name__)
 
@@ -98,20 +99,32 @@ class Toolbox:
             i.CallBegan(**common, tool=name, input=scrub(_shown(given), known).value, effect=tool.effect)  # type: ignore[arg-type]
         )
         try:
-            output = scrub(await self._within_time(tool, given), known).value
+            output, size = await self._within_time(tool, given)
         except ToolError as error:
             cause = f.Cause(code="tool_failed", kind=error.kind, message=error.message[:1_000])
             await self._stored(i.CallEnded(**common, tool=name, error=cause))  # type: ignore[arg-type]
             raise
-        output = _cut(output)
         await self._stored(i.CallEnded(**common, tool=name, output=output))  # type: ignore[arg-type]
+        if size is not None:
+            self._tell_cut(call, name, size)
         return output
 
-    async def _within_time(self, tool: Tool, given: bytes) -> Any:
+    def _tell_cut(self, call: str, tool: str, size: int) -> None:
+        """What is missing of an output is told (F11)."""
+        warning = i.Warn(
+            by=self._by, run=self._run.id, code="result_cut", source="worker",
+            message=f"the output of {tool} has {size} bytes, kept are {OUTPUT_BYTES_MAX}",
+            details={"task": self._task, "call": call, "bytes": size, "limit": OUTPUT_BYTES_MAX},
+        )  # fmt: skip
+        self._desk.tell(warning, "result")
+
+    async def _within_time(self, tool: Tool, given: bytes) -> tuple[Any, int | None]:
+        """The output as it is kept, and its bytes if that is not all of it. Raises ToolError."""
         limit_s = min(tool.timeout_s, self._desk.shared.settings.extensions.tool_timeout_s)
         try:
             async with asyncio.timeout(limit_s):
-                return await tool.call(given, Context(self._look_up))
+                output = await tool.call(given, Context(self._look_up))
+            return _kept(output, self._desk.shared.known_secrets)
         except TimeoutError:
             raise ToolError(f"no end within {limit_s:g} s", kind="timeout") from None
         except (ToolError, asyncio.CancelledError):
@@ -172,10 +185,23 @@ def _shown(given: bytes) -> Any:
         return given.decode("utf-8", "replace")[:OUTPUT_BYTES_MAX]
 
 
-def _cut(output: Any) -> Any:
-    """Within the limit; what is longer becomes text, cut and told so."""
-    encoded = output.encode() if isinstance(output, str) else msgspec.json.encode(output)
-    if len(encoded) <= OUTPUT_BYTES_MAX:
-        return output
+def _kept(output: Any, known: frozenset[str]) -> tuple[Any, int | None]:
+    """Without secrets and within the limit; what is longer becomes text, cut and told so, with the bytes it had.
+
+    Raises:
+        TypeError, ValueError: it is nothing that JSON has.
+    """
+    encoded = _encoded(output)
+    size = len(encoded)
+    if size > SEARCHED_BYTES_MAX:
+        output = encoded[:SEARCHED_BYTES_MAX].decode("utf-8", "ignore")
+    output = scrub(output, known).value
+    encoded = _encoded(output)
+    if size <= SEARCHED_BYTES_MAX and len(encoded) <= OUTPUT_BYTES_MAX:
+        return output, None
     kept = cut_to_bytes(encoded.decode("utf-8", "replace"), OUTPUT_BYTES_MAX)
-    return f"{kept} […cut from {len(encoded)} bytes]"
+    return f"{kept} […cut from {size} bytes]", size
+
+
+def _encoded(output: Any) -> bytes:
+    return output.encode("utf-8", "replace") if isinstance(output, str) else msgspec.json.encode(output)

@@ -26,7 +26,7 @@ from agentd.core.session import Work
 from agentd.core.state import Run, Task
 from agentd.core.tokens import byte_length
 from agentd.protocol import facts as f
-from agentd.protocol.errors import ProviderError
+from agentd.protocol.errors import AgentdError, ProviderError
 from agentd.providers.provider import Message, ModelReply, ModelRequest, ToolCall
 from agentd.tools.builtin import BUILTIN
 from agentd.tools.tool import ToolError
@@ -51,9 +51,23 @@ class Worker:
         by = f.By(principal=run.principal, via="planner")
         if work.task == "planning":
             return await self._planning(run, work, by)
-        if work.task == "answer":
-            return await self._answer(run, work, by)
-        return await self._task(run, run.tasks[work.task], work, by)
+        try:
+            if work.task == "answer":
+                return await self._answer(run, work, by)
+            return await self._task(run, run.tasks[work.task], work, by)
+        except Exception as error:
+            return i.AttemptEnded(
+                by=by, run=run.id, task=work.task, attempt=work.attempt, step=work.step, outcome="failed",
+                cause=self._unforeseen(error, work),
+            )  # fmt: skip
+
+    def _unforeseen(self, error: Exception, work: Work) -> f.Cause:
+        """What nobody reckoned with ends the attempt too: without an outcome its run would be `running` for ever."""
+        if isinstance(error, AgentdError):
+            return f.Cause(code=error.code, message=error.message, hint=error.hint, task=work.task)
+        fault = self._desk.shared.clock.new_id("fault")
+        log.exception("attempt.failed", fault=fault, session=self._desk.state.key)
+        return f.Cause(code="internal", message=fault, task=work.task)
 
     async def _planning(self, run: Run, work: Work, by: f.By) -> Outcome:
         try:
