@@ -1,4 +1,4 @@
-"""Exporting and checking a long session, facts/s: `python -m bench.export [FACTS]`.
+"""Exporting, checking and replaying a long session, facts/s: `python -m bench.export [FACTS]`.
 
 The session is made by the rules themselves (goals and chat turns, one after the other) and stored by the store; the
 server that exports it is another process. Each export is counted and compared with what was stored; a breach ends the
@@ -121,9 +121,20 @@ def check(body: bytes, digest: str, facts: int) -> float:
     return time.perf_counter() - begin
 
 
+def verify(path: Path) -> float:
+    """Seconds of `agentd replay FILE --verify`, start of the process included."""
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "agentd", "replay", str(path), "--verify"], check=True, capture_output=True, text=True
+    )
+    taken = time.perf_counter() - begin
+    assert done.stdout.startswith("the same: "), done.stdout
+    return taken
+
+
 def told(name: str, facts: int, seconds: list[float]) -> None:
     best, median = min(seconds), statistics.median(seconds)
-    print(f"{name:32} {facts / median:10,.0f} facts/s (best {facts / best:,.0f}), {median * 1000:6.0f} ms")
+    print(f"{name:34} {facts / median:10,.0f} facts/s (best {facts / best:,.0f}), {median * 1000:6.0f} ms")
 
 
 def main() -> None:
@@ -140,7 +151,7 @@ def main() -> None:
             assert server.stdout is not None
             url = server.stdout.readline().split()[-1]
             token = (state / "token").read_text().strip()
-            wires, commands, checks = [], [], []
+            wires, commands, checks, verified = [], [], [], []
             for _ in range(ROUNDS):
                 taken, body = download(url, token)
                 wires.append(taken)
@@ -151,6 +162,7 @@ def main() -> None:
                                capture_output=True, env={**os.environ, "AGENTD_URL": url})  # fmt: skip
                 commands.append(time.perf_counter() - begin)
                 assert out.stat().st_size == len(body), "the command wrote something else"
+                verified.append(verify(out))
         finally:
             server.terminate()
             server.wait(15)
@@ -158,6 +170,7 @@ def main() -> None:
     told("over HTTP", facts, wires)
     told("agentd export --out, as a process", facts, commands)
     told("check, line by line", facts, checks)
+    told("agentd replay --verify, a process", facts, verified)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ MILESTONES: dict[str, tuple[str, ...]] = {
     "traces: golden stories, and a validator that refuses what is spoiled": (
         "tests.test_traces", "tests.core.test_trace", "tests.cli.test_trace",
     ),
+    "replay: recorded sessions are decided the same again, and what is spoiled is found": (
+        "tests.replay", "tests.core.test_replay", "tests.cli.test_replay",
+    ),
     "the rules: every state with every word, any order, the rulings": (
         "tests.core.test_lifecycle", "tests.core.test_session_stateful", "tests.core.test_orders",
         "tests.core.test_rulings",

@@ -58,6 +58,11 @@ VERBS: tuple[tuple[str, str, str, str], ...] = (
         "agentd export review > review.ndjson\nagentd export review --out review.ndjson",
     ),
     (
+        "replay", "agentd.cli.replay:replay", "Show a session as it was, or have its rules decide again on its log.",
+        "agentd replay review --verify\nagentd replay review.ndjson --verify --run RUN\n"
+        "agentd replay review --until 120",
+    ),
+    (
         "doctor", "agentd.cli.doctor:doctor", "Look for what is wrong, change nothing, name a remedy for each finding.",
         "agentd doctor\nagentd doctor --json",
     ),

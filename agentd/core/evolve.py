@@ -32,14 +32,13 @@ def evolve(state: Session, fact: f.AnyFact) -> Session:
     if run is not None and fact.run_seq is not None and run.run_seq != fact.run_seq:
         state = _with(state, replace(run, run_seq=fact.run_seq))
     if fact.grounds is not None and fact.grounds.caps is not None:
-        state = replace(state, caps=_caps(state.caps, fact.grounds.caps))
+        state = replace(state, caps=known_caps(state.caps or Caps(), fact.grounds.caps))
     return replace(state, seq=fact.seq, ts=fact.ts)
 
 
-def _caps(before: Caps | None, told: dict[str, int | float | bool]) -> Caps:
-    """Limits that this version does not know are passed over."""
-    known = {name: told[name] for name in Caps.__struct_fields__ if name in told}
-    return replace(before or Caps(), **known)
+def known_caps(before: Caps, told: dict[str, int | float | bool]) -> Caps:
+    """The limits as they are told anew; those that this version does not know are passed over."""
+    return replace(before, **{name: told[name] for name in Caps.__struct_fields__ if name in told})
 
 
 def _with(state: Session, run: Run) -> Session:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from agentd.actors.seat import Seat
 from agentd.actors.shared import Shared
 from agentd.clock import SystemClock
 from agentd.core import intents as i
+from agentd.core.replay import Replay
+from agentd.core.server import KEY as SERVER
 from agentd.protocol import facts as f
 from agentd.protocol.codec import decode_fact
 from agentd.protocol.errors import AgentdError
@@ -25,6 +27,7 @@ from agentd.protocol.replies import Reply
 from agentd.protocol.signals import Signal
 from agentd.providers.provider import Events, ModelReply, ModelRequest, ToolCall
 from agentd.settings import Settings
+from agentd.store.store import Record
 from agentd.supervisor import Supervisor
 from tests.store.memory_store import MemoryStore
 
@@ -83,6 +86,7 @@ class Rig:
         limits = self.settings.limits
         self.clock = SystemClock()
         self.fatal: list[str] = []
+        self.replays = True  # False where a test writes to the log beside its session
         self.supervisor = Supervisor(self.clock, self.fatal.append)
         self.store = MemoryStore(clock=self.clock, supervisor=self.supervisor)
         self.model = Scripted(script, offline=offline)
@@ -156,9 +160,13 @@ class Rig:
             seat.feed.remove(follower)
 
     async def end(self) -> None:
+        """Everything stops; what was written has to replay."""
         await self.store.close()
         await self.supervisor.stop(5)
         assert not self.fatal
+        for key, records in self.store.disk.facts.items():
+            if self.replays and key != SERVER:
+                replayed(key, records, self.shared.caps)
 
 
 class Sink:
@@ -201,6 +209,17 @@ class Heard:
 
     def repeated(self, session: str, run: str) -> None:
         self.answer.set_result(run)
+
+
+def replayed(key: str, records: Sequence[Record], caps: i.Caps) -> Replay:
+    """The rules come to the same facts again, from what these say alone."""
+    replay = Replay(key, caps)
+    for record in records:
+        wrong = replay.feed(record.step, decode_fact(record.body))
+        assert wrong is None, wrong
+    wrong = replay.finish()
+    assert wrong is None, wrong
+    return replay
 
 
 def plan(*tasks: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -58,6 +58,7 @@ async def appended_by_another(rig: Rig, seat: Seat) -> None:
     record = Record(seq=seq, step=seq, ts=newest.ts, type=newest.type, body=newest.body)
     again = Append(session=seat.key, term=rig.shared.term, records=(record,))
     await rig.store.append(again)
+    rig.replays = False
 
 
 async def test_a_full_disk_refuses_the_client_and_leaves_the_state(make: Make) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from agentd.core import intents as i
 from agentd.core.admission import session_figures
 from agentd.core.evolve import evolve
+from agentd.core.replay import Replay
 from agentd.core.session import Decision, Work, decide, due
 from agentd.core.state import SETTLED, TERMINAL, Run, Session
 from agentd.core.trace import problems
@@ -33,6 +34,7 @@ class Shell:
         self.caps = caps or i.Caps(dispatch=4, workers=3, queued_per_session=6, tasks_per_plan=30, runs_per_session=4)
         self.state = Session(key="s", agent="default", owner="local")
         self.facts: list[f.AnyFact] = []
+        self.replay = Replay("s", i.Caps())
         self.now = 1_000
         self.workers = self.caps.workers
         self.models = MODELS
@@ -67,11 +69,15 @@ class Shell:
         self._check(before, decision)
         for fact in decision.facts:
             self.facts.append(decode_fact(encode(fact)))
+            assert self.replay.feed(decision.facts[0].seq, self.facts[-1]) is None
             if isinstance(fact, f.AgentStatus) and fact.status == "done":
                 self.results[fact.task] = fact.result
             if isinstance(fact, f.RunStarted):
                 self.results = {}
         self.state = decision.state
+        assert self.replay.finish() is None, f"the facts tell what led to them: {intent}"
+        assert (self.replay.unjudged, self.replay.assumed) == (0, 0)
+        assert not self.facts or self.replay.state == self.state
         return decision.answer
 
     def name(self) -> str:

@@ -202,7 +202,7 @@ def test_a_switch_takes_one_way_and_skips_the_others() -> None:
 
 def test_a_delay_waits_without_a_permit_until_it_is_due() -> None:
     shell = Shell()
-    shell.plan(task("delay", "d", delay_s=5), model("a", "d"))
+    shell.plan(task("delay", "d", delay_s=5.0), model("a", "d"))
     run = shell.state.run
     assert run is not None
     assert run.attempts == 0

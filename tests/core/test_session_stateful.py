@@ -24,7 +24,12 @@ SWITCHED = (
     model("m", "s"),
     task("join", "j", "l", "m"),
 )
-ASKED = (task("question", "q", question="sure?"), model("a", "q"), task("delay", "w", "a", delay_s=3), model("b", "w"))
+ASKED = (
+    task("question", "q", question="sure?"),
+    model("a", "q"),
+    task("delay", "w", "a", delay_s=3.0),
+    model("b", "w"),
+)
 MIXED = (
     model("a", retry=f.Retry(attempts=2, waits_s=(1.0,))),
     task("tool", "t", tool="text", effect="once"),
