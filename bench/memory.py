@@ -3,7 +3,8 @@
     python -m bench.memory [--turns 10000] [--rows 100000]
 
 First a server of its own and one client that says a turn after the other, each with two words that no other turn has:
-CPU of the server per turn at the beginning and at the end, its resident memory, recall of any turn by its two words.
+CPU of the server per turn at the beginning and at the end, its resident memory, recall of any turn by its two words,
+how long it takes to go on from any entry of it, and to branch there.
 Then a database with many rows, asked for topics drawn from them.
 """
 
@@ -92,12 +93,15 @@ async def ask(socket: ClientConnection, **frame: Any) -> dict[str, Any]:
             return found
 
 
-async def turn(socket: ClientConnection, number: int) -> None:
+async def turn(socket: ClientConnection, number: int) -> str:
+    """One turn to its end; the entry of its words."""
     words = f"{word(2 * number)} {word(2 * number + 1)}"
     said = f"[[chunks=2]] turn {number}: the {words} and what comes with it, said at some length so that it is a turn"
     await socket.send(json.dumps({"type": "chat.send", "content": said}))
-    while json.loads(await socket.recv())["type"] != "run.completed":
-        pass
+    entry = ""
+    while (frame := json.loads(await socket.recv()))["type"] != "run.completed":
+        entry = frame.get("entry", entry) if frame["type"] == "run.started" else entry
+    return entry
 
 
 async def conversation(turns: int) -> dict[str, Any]:
@@ -114,14 +118,15 @@ async def conversation(turns: int) -> dict[str, Any]:
 
 async def _measured(socket: ClientConnection, pid: int, turns: int) -> dict[str, Any]:
     costs, resident, clock = [], [], time.perf_counter()
+    entries: list[str] = []
     done = 0
     for _ in range(100):
-        await turn(socket, done)
+        entries.append(await turn(socket, done))
         done += 1
     while done < turns:
         before = cpu_s(pid)
         for _ in range(WINDOW):
-            await turn(socket, done)
+            entries.append(await turn(socket, done))
             done += 1
         costs.append(round((cpu_s(pid) - before) / WINDOW * 1e6))
         resident.append(round(rss_mb(pid), 1))
@@ -139,7 +144,25 @@ async def _measured(socket: ClientConnection, pid: int, turns: int) -> dict[str,
         "turns": done, "turns_per_s": round(done / seconds), "cpu_us_per_turn": costs, "rss_mb": resident,
         "last_beside_first": round(statistics.median(costs[-3:]) / statistics.median(costs[:3]), 2),
         "recalled": f"{hits} of {len(asked)} among the first five", "recall_ms_p50": round(statistics.median(times), 2),
+        **await _leaves(socket, entries, dice),
     }  # fmt: skip
+
+
+async def _leaves(socket: ClientConnection, entries: list[str], dice: random.Random) -> dict[str, Any]:
+    """To go on from any entry, and to branch there, as the client sees it."""
+    leaves: list[float] = []
+    branches: list[float] = []
+    for number in range(100):
+        entry = dice.choice(entries)
+        for times, frame in (
+            (leaves, {"type": "session.set_leaf", "leaf_id": entry}),
+            (branches, {"type": "session.branch", "leaf_id": entry, "new_session": f"branch-{number}"}),
+        ):
+            begun = time.perf_counter()
+            reply = await ask(socket, **frame)
+            times.append((time.perf_counter() - begun) * 1e3)
+            assert reply["type"] in ("session.leaf", "session.branched"), reply
+    return {"set_leaf_ms": _spread(leaves), "branch_ms": _spread(branches)}
 
 
 async def questions(rows: int) -> dict[str, Any]:
