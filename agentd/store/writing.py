@@ -156,11 +156,8 @@ class BatchWriter:
 
     def _rows(self, connection: sqlite3.Connection, batch: list[Append]) -> None:
         """The newest of each row: what an earlier step of the batch wrote would be overwritten at once."""
-        rows: dict[tuple[type, str, str | int], Row] = {}
-        for append in batch:
-            for row in append.rows:
-                rows[_identity(row)] = row
-        for row in rows.values():
+        rows = latest(row for append in batch for row in append.rows)
+        for row in rows:
             self.write_row(connection, row)
         self.pages += 4 * len(rows)
 
@@ -240,6 +237,16 @@ def prune_keys(connection: sqlite3.Connection, before_ms: int, limit: int) -> in
     return connection.execute(sql, (before_ms, limit)).rowcount
 
 
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """What is left to write of rows in order: a later one takes the place of the same one before; an entry stays."""
+    found: dict[tuple[type, str, str | int], Row] = {}
+    for row in rows:
+        name = _identity(row)
+        if name not in found or not isinstance(row, EntryRow):
+            found[name] = row
+    return list(found.values())
+
+
 def _identity(row: Row) -> tuple[type, str, str | int]:
     match row:
         case SessionRow():
@@ -253,7 +260,7 @@ def _identity(row: Row) -> tuple[type, str, str | int]:
         case ContentRow():
             return ContentRow, row.id, ""
         case PrunedRow():
-            return PrunedRow, row.session, "".join(row.ids[:1])
+            return PrunedRow, row.session, " ".join(row.ids)
         case SnapshotRow():
             return SnapshotRow, row.session, row.seq
         case _:

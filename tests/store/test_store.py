@@ -8,7 +8,7 @@ import pytest
 
 from agentd.clock import SystemClock
 from agentd.protocol.errors import Conflict, StorageUnavailable
-from agentd.store.store import Append, ContentRow, KeptRun, Record, Store
+from agentd.store.store import Append, ContentRow, KeptRun, PrunedRow, Record, Store
 from agentd.supervisor import Supervisor
 from tests.store.making import (
     body_of,
@@ -283,6 +283,25 @@ async def test_an_entry_stays_as_it_is_and_only_its_words_change(store: Store) -
     await store.append(step("a", 3, rows=(ContentRow(session="a", id="e1", content="new"),)))
     found = (await store.entries(["e1"]))["e1"]
     assert (found.content, found.role) == ("new", "user")
+
+
+async def test_an_entry_told_twice_in_one_commit_stays_as_it_was_first(store: Store) -> None:
+    await asyncio.gather(
+        store.append(step("a", 1, rows=(entry_row("e1", "a", content="first"),))),
+        store.append(step("a", 2, rows=(entry_row("e1", "a", content="second"),))),
+    )
+    assert (await store.entries(["e1"]))["e1"].content == "first"
+
+
+async def test_two_prunes_in_one_commit_both_take_words(store: Store) -> None:
+    rows = tuple(entry_row(name, "a", content=name) for name in ("e1", "e2", "e3"))
+    await store.append(step("a", 1, rows=rows))
+    await asyncio.gather(
+        store.append(step("a", 2, rows=(PrunedRow("a", ("e1", "e2")),))),
+        store.append(step("a", 3, rows=(PrunedRow("a", ("e1", "e3")),))),
+    )
+    found = await store.entries(["e1", "e2", "e3"])
+    assert {name: (row.content, row.forgotten) for name, row in found.items()} == dict.fromkeys(found, ("", True))
 
 
 async def test_a_closed_store_refuses_appends_with_a_reason(store: Store) -> None:
