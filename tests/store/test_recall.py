@@ -162,6 +162,19 @@ async def test_which_sessions_share_an_entry(store: Store) -> None:
     assert await store.sessions_at("nobody") == []
 
 
+async def test_a_summary_is_held_by_the_branches_that_share_its_range(store: Store) -> None:
+    await talk(store, "a", "one", "two", "three")
+    await tell(store, "a", entry_row("s", "a", content="sum", kind="summary", related="a2", first="a1"))
+    await talk(store, "before", "mine", parent="a1")
+    await talk(store, "after", "mine", parent="a3")
+    await tell(store, "after", entry_row("t", "after", content="sum", kind="summary", related="a2", first="a1"))
+    await talk(store, "further", "mine", parent="after1")
+    await tell(store, "silent", session_row("silent", leaf="a2"))
+    assert (await store.sessions_at("s"))[0] == "a"
+    assert set(await store.sessions_at("s")) == {"a", "after", "further", "silent"}
+    assert set(await store.sessions_at("t")) == {"after", "further", "silent"}, "not the session that it left"
+
+
 async def test_pruned_entries_keep_their_place_and_lose_their_words(store: Store) -> None:
     await talk(store, "a", "one fish", "two fish", "red fish")
     await store.index()
