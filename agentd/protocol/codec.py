@@ -47,8 +47,15 @@ def decode_command(text: bytes) -> AnyCommand:
 
 
 def decode_fact(body: bytes) -> AnyFact:
-    """A stored fact; bodies come from our own log, so a failure here is damage, not input."""
-    return _facts.decode(body)
+    """A stored fact; bodies come from our own log, so a failure here is damage, not input.
+
+    Raises:
+        msgspec.DecodeError: it is no fact, or no text at all.
+    """
+    try:
+        return _facts.decode(body)
+    except UnicodeDecodeError as error:  # of a string in it; who catches damage has one thing to catch
+        raise msgspec.DecodeError(f"no UTF-8: {error.reason}") from error
 
 
 def with_request(body: bytes, request: str | None) -> bytes:

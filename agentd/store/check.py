@@ -50,9 +50,12 @@ _decode = msgspec.json.Decoder(Envelope).decode
 
 
 def envelope(body: object) -> Envelope | None:
-    """The envelope of a stored frame; None when these bytes are no frame."""
+    """The envelope of a stored frame; None when these bytes are no frame, or not all of them are text."""
     try:
-        return _decode(body) if isinstance(body, bytes) else None
+        if isinstance(body, bytes):
+            body.decode()  # strings that the envelope does not have are passed over unread
+            return _decode(body)
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -55,3 +55,9 @@ def test_a_fact_that_is_a_reply_is_its_stored_bytes_and_the_request() -> None:
     assert decode_fact(body) == fact
     assert msgspec.json.decode(with_request(body, 'a"b')) == {**msgspec.json.decode(body), "request": 'a"b'}
     assert with_request(body, None) is body
+
+
+def test_a_fact_that_is_no_text_is_damage_like_any_other() -> None:
+    body = b'{"type":"warning","session":"s","ts":1,"seq":1,"code":"x","message":"w\xff","source":"y"}'
+    with pytest.raises(msgspec.DecodeError, match="UTF-8"):
+        decode_fact(body)
