@@ -223,9 +223,9 @@ class _Copying:
         for name, table in self._tables.items():
             if table.broken:
                 self._notes.append(f"part of the table {name} could not be read")
-        tree.rebuild(self._into)
         for number, session in self._sessions.items():
             self._close_session(number, session, everyone)
+        tree.rebuild(self._into)
         kept = sum(1 for session in self._sessions.values() if session.last)
         if len(self._notes) > NOTES_MAX:
             self._notes[NOTES_MAX:] = [f"and {len(self._notes) - NOTES_MAX} more"]

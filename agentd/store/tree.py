@@ -6,7 +6,7 @@ took, whatever its length.
 """
 
 import sqlite3
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import NamedTuple
 
 SEGMENTS_MAX = 1_000  # of one path: so many branches of branches
@@ -17,6 +17,12 @@ _PARENT = "SELECT segment, depth, session FROM entries WHERE entry = ?"
 _RELATED = "SELECT t.segment, t.depth FROM entries e JOIN entries t ON t.entry = e.related_to WHERE e.entry = ?"
 _TAKEN = "SELECT 1 FROM entries WHERE segment = ? AND depth = ?"
 _SEGMENT = "SELECT session, parent, depth FROM segments WHERE id = ?"
+# An entry whose fact was cut away came before all that is left of its session.
+_NUMBERS = (
+    "CREATE TEMP TABLE numbers AS SELECT e.id AS old, row_number() OVER (ORDER BY coalesce("
+    "  (SELECT id FROM events WHERE session = e.session AND seq = e.seq),"
+    "  (SELECT id FROM events WHERE session = e.session ORDER BY seq LIMIT 1)), e.id) AS number FROM entries e"
+)
 _TREE = (
     "SELECT e.id, e.entry, e.parent, e.role, e.kind, substr(e.content, 1, ?), (SELECT run FROM runs WHERE id = e.run),"
     " e.ts FROM entries e WHERE {where} AND e.segment IS NOT NULL AND e.id < ? ORDER BY e.id DESC LIMIT ?"
@@ -151,14 +157,29 @@ def sessions_at(connection: sqlite3.Connection, entry: str) -> list[str]:
 
 
 def rebuild(connection: sqlite3.Connection) -> None:
-    """Places of all entries anew, in the order in which they were written: after a salvage."""
+    """Numbers and places of all entries anew, in the order of the facts that made them: after a salvage, before any of
+    them is in the index. A parent has its place before its children, whatever that order is."""
     connection.execute("DELETE FROM segments")
     connection.execute("UPDATE entries SET segment = NULL, depth = NULL")
-    rows = connection.execute("SELECT id, session, parent FROM entries WHERE kind = 'message' ORDER BY id").fetchall()
+    connection.execute(_NUMBERS)
+    connection.execute("CREATE UNIQUE INDEX temp.numbers_old ON numbers (old)")
+    connection.execute("UPDATE entries SET id = -(SELECT number FROM numbers WHERE old = entries.id)")
+    connection.execute("UPDATE entries SET id = -id")
+    connection.execute("DROP TABLE numbers")
+    rows = connection.execute(
+        "SELECT id, entry, session, parent FROM entries WHERE kind = 'message' ORDER BY id"
+    ).fetchall()
+    known = {entry for _, entry, _, _ in rows}
+    children: dict[str | None, list[tuple[int, str, int, str | None]]] = {}
+    for row in rows:
+        children.setdefault(row[3] if row[3] in known else None, []).append(row)
     places = Places()
-    for number, session, parent in rows:
+    waiting = deque(children.get(None, ()))
+    while waiting:
+        number, entry, session, parent = waiting.popleft()
         at = places.continued(connection, session, parent) or places.begun(connection, number, session, parent)
         connection.execute("UPDATE entries SET segment = ?, depth = ? WHERE id = ?", (*at, number))
+        waiting.extend(children.get(entry, ()))
 
 
 def _session(connection: sqlite3.Connection, key: str) -> int:

@@ -37,13 +37,15 @@ def rows_of(before: Session, facts: Sequence[f.AnyFact], after: Session, wake_at
                 run = known.get(fact.run or "")
                 content = contents.get(fact.run or "") or (run.content if run is not None else "")
                 epoch = epochs.get(fact.run or "", run.epoch if run is not None else 0)
-                rows.append(_entry(fact, fact.entry, fact.parent, "user", content, epoch))
+                size = run.bytes if run is not None else None
+                rows.append(_entry(fact, fact.entry, fact.parent, "user", content, epoch, size))
                 runs[fact.run or ""] = _run(runs, known, fact, "running", started=fact.ts)
             case f.RunInput(entry=str() as entry):
-                rows.append(_entry(fact, entry, fact.parent, "user", fact.content, _epoch(known, epochs, fact)))
+                epoch = _epoch(known, epochs, fact)
+                rows.append(_entry(fact, entry, fact.parent, "user", fact.content, epoch, fact.bytes))
             case f.SessionReceive():
                 epoch = _epoch(known, epochs, fact)
-                rows.append(_entry(fact, fact.entry, fact.parent, fact.role, fact.content, epoch))
+                rows.append(_entry(fact, fact.entry, fact.parent, fact.role, fact.content, epoch, fact.bytes))
             case f.RunWaiting():
                 runs[fact.run or ""] = _run(runs, known, fact, "waiting")
             case f.RunContinued():
@@ -79,7 +81,10 @@ def _shown(state: Session) -> tuple[object, ...]:
     return (state.mode, state.epoch, state.leaf, len(state.runs))
 
 
-def _entry(fact: f.AnyFact, entry: str, parent: str | None, role: str, content: str, epoch: int) -> EntryRow:
+def _entry(
+    fact: f.AnyFact, entry: str, parent: str | None, role: str, content: str, epoch: int, size: int | None
+) -> EntryRow:
+    """`size`: that of words that were forgotten since; None when they are all there."""
     return EntryRow(
         id=entry,
         session=fact.session,
@@ -92,6 +97,8 @@ def _entry(fact: f.AnyFact, entry: str, parent: str | None, role: str, content: 
         run=fact.run,
         ts=fact.ts,
         seq=fact.seq,
+        bytes=size,
+        forgotten=size is not None,
     )
 
 
@@ -108,7 +115,7 @@ def _plan(fact: f.RunEnded, known: Mapping[str, Run], epoch: int) -> EntryRow:
 
 
 def _remembered(fact: f.MemoryEvent, epoch: int) -> list[Row]:
-    """A summary is an entry outside the tree; other words for an entry take the place of its own."""
+    """A summary is an entry outside the tree; other words, or none, for an entry take the place of its own."""
     if fact.item is not None:
         item = fact.item
         return [
@@ -122,6 +129,8 @@ def _remembered(fact: f.MemoryEvent, epoch: int) -> list[Row]:
         return [ContentRow(session=fact.session, id=name, content=fact.content) for name in fact.ids]
     if fact.event == "prune":
         return [PrunedRow(session=fact.session, ids=fact.ids)]
+    if fact.event == "forget":
+        return [PrunedRow(session=fact.session, ids=(*fact.ids, *fact.replaces))]
     return []
 
 
