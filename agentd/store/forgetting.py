@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from agentd.store.recall import replaced
+from agentd.store.fulltext import replaced
 
 SLICE = 200
 FACTS_PER_SLICE = 2_000

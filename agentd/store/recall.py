@@ -1,6 +1,6 @@
 """Long-term memory: which entries speak of something, the best first.
 
-Words are looked up in the full-text index, which is filled in batches; rows that are not in it yet are looked through.
+Words are looked up in the full-text index (fulltext.py); rows that it has not reached yet are looked through.
 Rows that have all the words come first, then those with more of them; among equals counts how well the text matches,
 how new it is beside the newest found, and what kind it is:
 
@@ -10,43 +10,44 @@ match is the sum over the words of  idf * tf / (tf + 0.6 + 0.6 * length / 40),  
 rows counted up to `COUNTED`; newness is 1 for the newest candidate and 0 for the oldest; importance is 1 for a summary
 or a plan, 0.5 for a user's words, else 0. Equal ranks stand newest first.
 
-The candidates are the newest rows that have all the words (four times as many as are wanted), then, if those do not
-fill the answer, the newest of each of the rarest words: so the cost is bounded for any words. FTS5's own bm25() reads
-every row that has a word before it ranks one (3 ms a common word at 100,000 rows), so the match is computed here, for
-the candidates alone. Every word is quoted for the index, so there is nothing in a topic that it could take for an
-operator. Recall that nobody asked for looks for telling words only, those that at most `rare` rows have.
+The candidates are the newest rows that have all the words, then, if those do not fill the answer, the newest of each of
+the rarest words; only rows that the question's filters and its session let through are candidates. They are taken and
+ranked in blocks of `BLOCK`, one behind the other, so that pages neither repeat nor leave out a row; of one word's rows
+at most `LOOKED_MAX` are looked at, so that the cost is bounded for any words and filters. FTS5's own bm25() reads every
+row that has a word before it ranks one (3 ms a common word at 100,000 rows), so the match is computed here, for the
+candidates alone. Recall that nobody asked for looks for telling words only, those that at most `rare` rows have.
 """
 
+import heapq
 import math
-import re
 import sqlite3
-import unicodedata
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
+from agentd.store.fulltext import indexed_to, words_in, words_of
 from agentd.store.reading import ENTRY_COLUMNS, entry_of, one_moment
-from agentd.store.store import EntryRow, Found
+from agentd.store.store import Found
 from agentd.store.tree import path_parts
 
-WORDS_MAX = 16
-WORD_CHARS_MAX = 64
-CANDIDATES_MIN = 64  # looked at for an answer of any length; for a longer one four times as many as it has
+BLOCK = 128  # candidates that are ranked against each other
+LOOKED_MAX = 20_000  # rows with a word that filters may turn away before an answer is given up
 COUNTED = 2_000
 RARE_WORDS = 3
 TAIL_MAX = 5_000  # rows that are looked through because the index has not reached them yet, or has no such words
 SESSIONS_MAX = 200
 
-_WORD = re.compile(r"[^\W_]+")
 _FROM = f"SELECT {ENTRY_COLUMNS}, e.id, e.segment, e.depth FROM entries e JOIN sessions s ON s.id = e.session"
-_MATCH = "SELECT rowid FROM recall WHERE recall MATCH ? ORDER BY rowid DESC LIMIT ?"
+_MATCH = (
+    "SELECT e.id, s.key, e.segment, e.depth, e.related_to"
+    " FROM (SELECT rowid AS number FROM recall WHERE recall MATCH ? ORDER BY rowid DESC LIMIT ?) m"
+    " CROSS JOIN entries e ON e.id = m.number CROSS JOIN sessions s ON s.id = e.session WHERE {where}"
+)
+# Where rows are, and what is their order there; depth rises with the row within a segment.
+_OWN = "e.session = ?;e.id"
+_BESIDE = "e.session = ? AND e.segment IS NULL;e.id"
+_PART = "e.segment = ? AND e.depth <= ?;e.depth"
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM recall WHERE recall MATCH ? LIMIT ?)"
-
-
-def words_of(topic: str) -> list[str]:
-    """The words of a topic as the index knows them: folded, without marks, each once."""
-    plain = unicodedata.normalize("NFKD", topic)
-    plain = "".join(one for one in plain if not unicodedata.combining(one)).casefold()
-    return list(dict.fromkeys(word[:WORD_CHARS_MAX] for word in _WORD.findall(plain)))[:WORDS_MAX]
 
 
 class Asked:
@@ -76,6 +77,9 @@ class Asked:
         self.sessions = list(dict.fromkeys([self.own, *others]))[:SESSIONS_MAX]
         self.topic = topic
         self.path_only = path_only
+        self.ids = ids
+        self.kinds = kinds
+        self.messages = kinds is None or "message" in kinds
         self.where: list[str] = ["e.forgotten = 0"]
         self.values: list[object] = []
         if ids is not None:
@@ -97,22 +101,22 @@ class Asked:
         """The row as this session sees it; None when it does not."""
         *columns, _, segment, depth = row
         entry = entry_of(tuple(columns))
-        on_path = self._on_path(segment, depth) if segment is not None else self._beside(entry)
-        ours = row[1] == self.key
-        if (self.path_only and not on_path) or not (ours or on_path):
-            return None
-        return Found(entry, on_path, 0.0)
+        on_path = self.lets_through(entry.session, segment, depth, entry.related_to)
+        return None if on_path is None else Found(entry, on_path, 0.0)
+
+    def lets_through(self, session: str, segment: int | None, depth: int, related_to: str | None) -> bool | None:
+        """Whether such an entry is on the path; None when this session does not see it."""
+        on_path = self._on_path(segment, depth) if segment is not None else self._beside(related_to)
+        return on_path if on_path or (session == self.key and not self.path_only) else None
 
     def _on_path(self, segment: int | None, depth: int) -> bool:
         if segment is None:
             return False
         return bool(depth <= self.depths.get(segment, 0))
 
-    def _beside(self, entry: EntryRow) -> bool:
+    def _beside(self, related_to: str | None) -> bool:
         """A summary or a plan is on the path when what it is related to is."""
-        found = self.connection.execute(
-            "SELECT segment, depth FROM entries WHERE entry = ?", (entry.related_to,)
-        ).fetchone()
+        found = self.connection.execute("SELECT segment, depth FROM entries WHERE entry = ?", (related_to,)).fetchone()
         return found is not None and self._on_path(*found)
 
 
@@ -144,10 +148,10 @@ def query(
 
 
 def _newest(asked: Asked, limit: int, offset: int) -> list[Found]:
-    """By filters alone; rows of other branches are passed over as they come."""
+    """By filters alone."""
     found: list[Found] = []
     skip = offset
-    for row in _rows(asked, 1 << 62):
+    for row in _rows(asked):
         one = asked.seen(row)
         if one is None:
             continue
@@ -160,42 +164,95 @@ def _newest(asked: Asked, limit: int, offset: int) -> list[Found]:
     return found
 
 
-def _rows(asked: Asked, below: int, limit: int = -1) -> sqlite3.Cursor:
-    where = " AND ".join([f"e.session IN ({_marks(asked.sessions)})", "e.id < ?", *asked.where])
-    return asked.connection.execute(
-        f"{_FROM} WHERE {where} ORDER BY e.id DESC LIMIT ?", (*asked.sessions, below, *asked.values, limit)
-    )
+def _rows(asked: Asked) -> Iterator[tuple[Any, ...]]:
+    """What passes the filters, newest first: of this session, and of others the parts of the path that they share."""
+    if asked.ids is not None:  # few rows, wherever they are
+        sql = f"{_FROM} WHERE {' AND '.join(asked.where)} ORDER BY e.id DESC"
+        return asked.connection.execute(sql, asked.values)
+    streams: list[Iterator[tuple[Any, ...]]] = []
+    outside = asked.kinds is None or any(kind != "message" for kind in asked.kinds)
+    whole = not asked.path_only
+    if whole and asked.messages:
+        streams.append(_stream(asked, _OWN, asked.own))
+    if outside and not (whole and asked.messages):
+        streams.append(_stream(asked, _BESIDE, asked.own))
+    for part in asked.parts if asked.messages else ():
+        if asked.path_only or part.session != asked.own:
+            streams.append(_stream(asked, _PART, part.segment, part.depth))
+    if outside:
+        streams.extend(_stream(asked, _BESIDE, session) for session in asked.sessions if session != asked.own)
+    return heapq.merge(*streams, key=lambda row: -row[-3])
 
 
-def _ranked(asked: Asked, words: list[str], wanted: int, rare: int | None) -> list[Found]:
+def _stream(asked: Asked, place: str, *values: object) -> Iterator[tuple[Any, ...]]:
+    where, order = place.split(";")
+    sql = f"{_FROM} WHERE {' AND '.join([where, *asked.where])} ORDER BY {order} DESC"
+    return asked.connection.execute(sql, (*values, *asked.values))
+
+
+class _Candidate(NamedTuple):
+    """Where a row was found: `all`: it has all the words; the block of its word's rows, newest first."""
+
+    all: bool
+    block: int
+
+
+class _Said(NamedTuple):
+    """A candidate with its words: how many there are, and how often it has each that was asked for."""
+
+    number: int
+    found: Found
+    length: int
+    uses: dict[str, int]
+
+
+def _ranked(asked: Asked, words: dict[str, str], wanted: int, rare: int | None) -> list[Found]:
     most = COUNTED if rare is None else rare + 1
-    counts = {word: _counted(asked.connection, word, most) for word in words}
+    counts = {word: _counted(asked.connection, said, most) for word, said in words.items()}
+    telling = sorted((word for word in words if counts[word]), key=counts.__getitem__)
     if rare is not None:
-        words = sorted((word for word in words if 0 < counts[word] <= rare), key=counts.__getitem__)[:RARE_WORDS]
-        if not words:
+        telling = [word for word in telling if counts[word] <= rare][:RARE_WORDS]
+        if not telling:
             return []
-    numbers: dict[int, None] = {}
-    if words:
-        most = max(CANDIDATES_MIN, 4 * wanted)
-        _match(asked, words, numbers, most)
-        if len(numbers) < wanted and len(words) > 1:
-            for word in sorted((word for word in words if counts[word]), key=counts.__getitem__)[:RARE_WORDS]:
-                _match(asked, [word], numbers, most)
-    rows = _read(asked, list(numbers))
-    rows.update({row[-3]: row for row in _unindexed(asked, words)})
-    if not rows and asked.topic and asked.topic.strip() and not (words and asked.topic.isascii()):
+        words = {word: words[word] for word in telling}
+    found: dict[int, _Candidate] = {}
+    if asked.ids is not None:  # few rows: each is looked at, whatever the index says
+        rows = {row[-3]: row for row in _rows(asked) if not words.keys().isdisjoint(words_in(row[7]))}
+    else:
+        if words:
+            most = BLOCK * -(-wanted // BLOCK)
+            _match(asked, words, counts, True, most, found)
+            if len(found) < wanted and len(words) > 1:
+                for word in telling[:RARE_WORDS]:
+                    _match(asked, {word: words[word]}, counts, False, most, found)
+        rows = _read(asked, list(found))
+        rows.update({row[-3]: row for row in _unindexed(asked, words)})
+    topic = (asked.topic or "").strip()
+    if not rows and topic and not (words and topic.isascii()):
         # What has no words for the index (signs, emoji), or words that it does not part (Chinese): looked for as it is.
-        rows = {row[-3]: row for row in _rows(asked, 1 << 62, TAIL_MAX) if asked.topic.strip() in row[7]}
-    found = [(number, one) for number, row in rows.items() if (one := asked.seen(row)) is not None]
-    return _ordered(found, counts)[:wanted]
+        rows = {row[-3]: row for row in islice(_rows(asked), TAIL_MAX) if topic in row[7]}
+    seen = [(number, one) for number, row in rows.items() if (one := asked.seen(row)) is not None]
+    return _ordered(seen, found, words, counts)[:wanted]
 
 
-def _match(asked: Asked, words: list[str], numbers: dict[int, None], most: int) -> None:
-    """The newest rows that have all of the words."""
-    inside = "session : (" + " OR ".join(f'"{number}"' for number in asked.sessions) + ")"
-    terms = " AND ".join(f'content : "{word}"' for word in words)
-    found = asked.connection.execute(_MATCH, (f"{inside} AND {terms}", most))
-    numbers.update(dict.fromkeys(row[0] for row in found))
+def _match(
+    asked: Asked,
+    words: dict[str, str],
+    counts: dict[str, int],
+    every: bool,
+    most: int,
+    found: dict[int, _Candidate],
+) -> None:
+    """The newest rows that have these words, and that the question lets through."""
+    query = " AND ".join(f'content : "{said}"' for said in words.values())
+    if min(counts[word] for word in words) > BLOCK:  # else so few rows that it is cheaper to look at each
+        query += " AND session : (" + " OR ".join(f'"{number}"' for number in asked.sessions) + ")"
+    rows = asked.connection.execute(_MATCH.format(where=" AND ".join(asked.where)), (query, LOOKED_MAX, *asked.values))
+    passed = (number for number, *place in rows if asked.lets_through(*place) is not None)
+    for at, number in enumerate(islice(passed, most)):
+        known = found.get(number)
+        if known is None or (not known.all and at // BLOCK < known.block):
+            found[number] = _Candidate(every, at // BLOCK)
 
 
 def _counted(connection: sqlite3.Connection, word: str, most: int) -> int:
@@ -214,7 +271,7 @@ def _read(asked: Asked, numbers: list[int]) -> dict[int, tuple[Any, ...]]:
     return rows
 
 
-def _unindexed(asked: Asked, words: list[str]) -> list[tuple[Any, ...]]:
+def _unindexed(asked: Asked, words: Collection[str]) -> list[tuple[Any, ...]]:
     """Rows that the index has not reached, newest first, if they have one of the words."""
     reached = indexed_to(asked.connection)
     wanted = set(words)
@@ -225,86 +282,34 @@ def _unindexed(asked: Asked, words: list[str]) -> list[tuple[Any, ...]]:
     return [row for row in rows if not wanted.isdisjoint(words_in(row[7]))]
 
 
-def words_in(text: str) -> list[str]:
-    """All words of a text, folded as the index folds them."""
-    if not text.isascii():
-        text = "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
-    return _WORD.findall(text.casefold())
-
-
-def _ordered(found: list[tuple[int, Found]], counts: dict[str, int]) -> list[Found]:
-    if not found:
-        return []
-    times = [one.row.ts for _, one in found]
-    oldest, span = min(times), max(max(times) - min(times), 1)
+def _ordered(
+    seen: list[tuple[int, Found]], places: dict[int, _Candidate], words: Collection[str], counts: dict[str, int]
+) -> list[Found]:
+    """Rows with all words, then the others; block by block, each ranked by itself."""
     idf = {word: math.log(1 + COUNTED / (1 + count)) for word, count in counts.items()}
+    blocks: dict[tuple[bool, int], list[_Said]] = {}
+    for number, one in seen:
+        text = words_in(one.row.content)
+        uses = {word: count for word in idf if (count := text.count(word))}
+        at = places.get(number) or _Candidate(uses.keys() >= set(words), 0)
+        blocks.setdefault((not at.all, at.block), []).append(_Said(number, one, len(text), uses))
+    return [one for _, block in sorted(blocks.items()) for one in _ranked_block(block, idf)]
+
+
+def _ranked_block(block: list[_Said], idf: dict[str, float]) -> list[Found]:
+    times = [said.found.row.ts for said in block]
+    oldest, span = min(times), max(max(times) - min(times), 1)
     ranked = []
-    for number, one in found:
-        row, said = one.row, words_in(one.row.content)
-        uses = {word: uses for word in idf if (uses := said.count(word))}
-        scale = 0.6 + 0.6 * len(said) / 40
-        match = sum(idf[word] * count / (count + scale) for word, count in uses.items())
+    for said in block:
+        row = said.found.row
+        scale = 0.6 + 0.6 * said.length / 40
+        match = sum(idf[word] * count / (count + scale) for word, count in said.uses.items())
         newness = (row.ts - oldest) / span
         importance = 1.0 if row.kind in ("summary", "plan") else 0.5 if row.role == "user" else 0.0
         b = match * (1 + 0.2 * newness + 0.1 * importance)
-        ranked.append((-(len(uses) + b / (1 + b)), -number, one))
+        ranked.append((-(len(said.uses) + b / (1 + b)), -said.number, said.found))
     ranked.sort(key=lambda item: item[:2])
     return [Found(one.row, one.on_path, -score) for score, _, one in ranked]
-
-
-# ---- the index ------------------------------------------------------------------------------------------------------
-
-
-def indexed_to(connection: sqlite3.Connection) -> int:
-    """The last row that is in the index."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'indexed_to'").fetchone()
-    return int(row[0]) if row is not None else 0
-
-
-def index(connection: sqlite3.Connection, limit: int) -> int:
-    """Take the next rows into the index, in one transaction; how many those were, 0 when it is level."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        reached = indexed_to(connection)
-        rows = connection.execute(
-            "SELECT id, content, session FROM entries WHERE id > ? ORDER BY id LIMIT ?", (reached, limit)
-        ).fetchall()
-        if rows:
-            connection.executemany(
-                "INSERT INTO recall (rowid, content, session) VALUES (?, ?, ?)", [row for row in rows if row[1]]
-            )
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'indexed_to'", (str(rows[-1][0]),))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return len(rows)
-
-
-def replaced(connection: sqlite3.Connection, entry: str, content: str, *, forgotten: bool) -> None:
-    """Other words, or none, for an entry: in its row and, if it was indexed, in the index. Inside a transaction."""
-    found = connection.execute(
-        "SELECT id, content, session, forgotten FROM entries WHERE entry = ?", (entry,)
-    ).fetchone()
-    if found is None or found[3]:
-        return
-    number, old, session, _ = found
-    if number <= indexed_to(connection) and old:
-        connection.execute(
-            "INSERT INTO recall (recall, rowid, content, session) VALUES ('delete', ?, ?, ?)", (number, old, session)
-        )
-        if content:
-            connection.execute(
-                "INSERT INTO recall (rowid, content, session) VALUES (?, ?, ?)", (number, content, session)
-            )
-    if forgotten:
-        size = len(old.encode("utf-8", "surrogatepass"))
-        connection.execute(
-            "UPDATE entries SET content = '', forgotten = 1, bytes = coalesce(bytes, ?) WHERE id = ?", (size, number)
-        )
-    else:
-        connection.execute("UPDATE entries SET content = ?, bytes = NULL WHERE id = ?", (content, number))
 
 
 def _marks(values: Sequence[object]) -> str:

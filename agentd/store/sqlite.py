@@ -18,7 +18,7 @@ import structlog
 
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, StorageUnavailable
-from agentd.store import forgetting, reading, recall, tree
+from agentd.store import forgetting, fulltext, reading, recall, tree
 from agentd.store.connection import Readers, in_thread, reading_connections, writing_connection
 from agentd.store.errors import failure_of
 from agentd.store.lock import StateLock
@@ -169,7 +169,7 @@ class SqliteStore:
         return await self._read(partial(tree.sessions_at, entry=entry))
 
     async def index(self, limit: int = 500) -> int:
-        return await self._backend.write(partial(recall.index, limit=limit))
+        return await self._backend.write(partial(fulltext.index, limit=limit))
 
     async def blank(
         self, entries: list[str], sessions: list[str], rewrite: Callable[[bytes], bytes | None], *, runs: list[str]

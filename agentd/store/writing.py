@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from agentd.protocol.errors import AgentdError, Conflict, Internal
+from agentd.store.fulltext import replaced
 from agentd.store.log import Position
-from agentd.store.recall import replaced
 from agentd.store.store import (
     Append,
     ContentRow,

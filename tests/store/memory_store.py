@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, Conflict, StorageUnavailable
+from agentd.store.fulltext import words_in, words_of
 from agentd.store.log import GroupCommit, Position
-from agentd.store.recall import words_in, words_of
 from agentd.store.store import (
     Append,
     Blanked,

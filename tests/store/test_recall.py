@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentd.clock import SystemClock
-from agentd.store.recall import words_of
+from agentd.store.fulltext import words_of
 from agentd.store.store import EntryRow, PrunedRow, Row, Store
 from agentd.supervisor import Supervisor
 from tests.store.making import entry_row, opened, session_row, snapshot_row, step
@@ -117,6 +117,50 @@ async def test_filters_by_kind_time_epoch_and_id(store: Store) -> None:
     assert await found(store, "nobody") == []
 
 
+async def many(store: Store, count: int = 300, *, parent: str | None = None, at: int = 1) -> None:
+    """More rows with one word than are ranked at once, all of them in the index."""
+    await talk(store, "a", *[f"harbour number {n}" for n in range(at, at + count)], parent=parent, at=at)
+    while await store.index(500):
+        pass
+
+
+async def test_an_old_row_that_fits_the_filters_is_not_crowded_out_by_newer_ones_that_do_not(store: Store) -> None:
+    await talk(store, "a", "a harbour")
+    summary = entry_row("s1", "a", content="harbour, in short", kind="summary", related="a1", first="a1", ts=1)
+    await tell(store, "a", summary)
+    await many(store, parent="a1", at=2)
+    await tell(store, "a", entry_row("late", "a", content="harbour", epoch=1, ts=400))
+    assert sorted(await found(store, "a", "harbour", until=3)) == ["a1", "a2", "a3", "s1"]
+    assert await found(store, "a", "harbour", kinds=["summary"]) == ["s1"]
+    assert await found(store, "a", "harbour", epoch=0, until=1, kinds=["message"]) == ["a1"]
+    assert await found(store, "a", "harbour", ids=["a2"]) == ["a2"]
+    assert await found(store, "a", "harbour", epoch=1) == ["late"]
+
+
+async def test_a_path_is_not_crowded_out_by_the_branches_beside_it(store: Store) -> None:
+    await talk(store, "a", "harbour one", "harbour two")
+    await talk(store, "b", "my harbour", parent="a1")
+    await many(store, parent="a1", at=3)
+    assert sorted(await found(store, "a", "harbour", leaf="a2", path_only=True)) == ["a1", "a2"]
+    assert sorted(await found(store, "b", "harbour", leaf="b1")) == ["a1", "b1"], "nor by the session that it left"
+    assert await found(store, "b", leaf="b1") == ["b1", "a1"]
+    assert await found(store, "b", leaf="b1", limit=1, offset=1) == ["a1"]
+
+
+@pytest.mark.parametrize("topic", ["harbour", "harbour lighthouse"])
+async def test_pages_neither_repeat_nor_leave_out_a_row(store: Store, topic: str) -> None:
+    await many(store)
+    await talk(store, "a", *[f"lighthouse {n}" for n in range(150)], "harbour and lighthouse", parent="a300", at=301)
+    while await store.index(500):
+        pass
+    whole = await found(store, "a", topic, limit=1_000)
+    assert len(whole) == len(set(whole)) == (301 if topic == "harbour" else 451)
+    assert [
+        name for offset in range(0, 460, 23) for name in await found(store, "a", topic, limit=23, offset=offset)
+    ] == whole
+    assert topic == "harbour" or whole[0] == "a451"
+
+
 async def test_a_branch_sees_its_own_rows_and_the_path_it_shares(store: Store) -> None:
     await talk(store, "a", "one fish", "two fish", "red fish")
     await talk(store, "b", "blue fish", parent="a2")
@@ -128,6 +172,23 @@ async def test_a_branch_sees_its_own_rows_and_the_path_it_shares(store: Store) -
     assert {one.row.id: one.on_path for one in whole} == {"a1": True, "a2": True, "a3": False, "a4": True}
     assert sorted(await found(store, "a", "fish", leaf="a3", path_only=True)) == ["a1", "a2", "a3"]
     assert [row.id for row in await store.path("b1")] == ["b1", "a2", "a1"]
+
+
+async def test_a_branch_at_depth_sees_each_part_of_its_path_once_newest_first(store: Store) -> None:
+    """Each session branches in the middle of the one before, and each goes on afterwards."""
+    parent: str | None = None
+    path: list[str] = []
+    for key in ("s0", "s1", "s2", "s3", "s4"):
+        ids = await talk(store, key, *[f"fish {n} of {key}" for n in range(4)], parent=parent)
+        path += ids[:2] if key != "s4" else ids
+        parent = ids[1]
+    assert await found(store, "s4", leaf="s44") == list(reversed(path))
+    assert await found(store, "s4", leaf="s44", path_only=True) == list(reversed(path))
+    assert [row.id for row in await store.path("s44")] == list(reversed(path))
+    assert sorted(await found(store, "s4", "fish", leaf="s44")) == sorted(path)
+    assert await found(store, "s2", leaf="s24") == ["s24", "s23", "s22", "s21", "s12", "s11", "s02", "s01"]
+    assert set(await store.sessions_at("s02")) == {"s0", "s1", "s2", "s3", "s4"}
+    assert await store.sessions_at("s03") == ["s0"]
 
 
 async def test_a_summary_is_on_the_path_when_its_range_is(store: Store) -> None:
@@ -232,9 +293,15 @@ async def test_a_path_is_a_few_segments_however_long_it_is(tmp_path: Path) -> No
         ("SELECT run FROM runs WHERE ended > 5 ORDER BY ended", "runs_ended"),
         ("SELECT entry FROM entries WHERE segment = 1 AND depth <= 9 ORDER BY depth DESC LIMIT 5", "entries_place"),
         (
-            "SELECT entry FROM entries e WHERE e.session IN (1) AND e.id < 9 ORDER BY e.id DESC LIMIT 5",
+            "SELECT entry FROM entries e WHERE e.session = 1 AND e.forgotten = 0 AND e.ts <= 9 ORDER BY e.id DESC",
             "entries_session",
         ),
+        (
+            "SELECT entry FROM entries e WHERE e.session = 1 AND e.segment IS NULL AND e.kind = 'summary'"
+            " ORDER BY e.id DESC",
+            "entries_beside",
+        ),
+        ("SELECT segment FROM entries e WHERE e.entry IN ('x')", "sqlite_autoindex_entries_1"),
         ("SELECT entry FROM entries WHERE forgotten = 0 AND ts < 9 ORDER BY ts LIMIT 5", "entries_kept"),
     ],
 )
