@@ -127,7 +127,7 @@ async def know(shared: Shared, state: Session, paths: Paths, leaf: str) -> None:
         return
     row = await owned(shared.store, state, leaf)
     if row is not None and row.kind == "message":
-        paths.know(leaf, await path_to(shared, state.key, leaf))
+        paths.know(leaf, await path_to(shared, leaf))
 
 
 async def owned(store: Store, state: Session, entry: str) -> EntryRow | None:
@@ -141,31 +141,29 @@ async def owned(store: Store, state: Session, entry: str) -> EntryRow | None:
     return found[0].row if found else None
 
 
-async def path_to(shared: Shared, session: str, leaf: str) -> Path:
+async def path_to(shared: Shared, leaf: str) -> Path:
     """The newest entries of the path, and the summaries before them."""
     rows = list(reversed(await shared.store.path(leaf, PATH_ENTRIES)))
     contents = {row.id: row.content for row in rows}
     window = tuple(_item(row, shared.caps) for row in rows)
     inside = frozenset(contents)
     summaries = []
-    for item, text in await _summaries(shared.store, session, leaf):
+    for item, text in await _summaries(shared.store, leaf):
         if item.first not in inside:
             summaries.append(item)
             contents[item.id] = text
     return Path(window, tuple(summaries), contents)
 
 
-async def _summaries(store: Store, session: str, leaf: str) -> list[tuple[f.SummaryItem, str]]:
+async def _summaries(store: Store, leaf: str) -> list[tuple[f.SummaryItem, str]]:
     """Those that the path wholly holds and no later one of it replaced, oldest first."""
-    found = await store.query(session, leaf=leaf, kinds=["summary"], path_only=True, limit=4 * SUMMARIES_MAX)
-    rows = sorted((one.row for one in found if not one.row.forgotten), key=lambda row: row.seq, reverse=True)
+    found = await store.summaries(leaf, 4 * SUMMARIES_MAX)
     taken: list[tuple[f.SummaryItem, str]] = []
     replaced: set[str] = set()
-    for row in rows:
+    for row, body in sorted(found, key=lambda one: (one[0].ts, one[0].seq), reverse=True):
         if row.id in replaced or len(taken) == SUMMARIES_MAX:
             continue
-        page = await store.read(row.session, row.seq - 1, 1)
-        fact = decode_fact(page.bodies[0]) if page.bodies else None
+        fact = decode_fact(body)
         if isinstance(fact, f.MemoryEvent) and fact.item is not None and fact.item.id == row.id:
             taken.append((fact.item, row.content))
             replaced.update(fact.replaces)

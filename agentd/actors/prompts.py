@@ -86,7 +86,7 @@ async def context(desk: Desk, run: Run) -> Assembled:
     if run.tip is not None and run.tip == state.leaf:
         items, summaries = await _held(desk, state)
     elif run.tip is not None:
-        path = await path_to(desk.shared, state.key, run.tip)
+        path = await path_to(desk.shared, run.tip)
         items = [_item(item, path.contents) for item in path.window]
         summaries = [_summary(one.id, path.contents) for one in path.summaries]
     else:

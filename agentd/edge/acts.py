@@ -41,7 +41,7 @@ async def _branch(reception: Reception, actor: SessionActor, ask: Ask, frame: c.
     row = await owned(reception.shared.store, state, frame.leaf_id)
     if row is None or row.kind != "message":
         raise NotFound(f"no entry {frame.leaf_id}", kind="entry", hint="session.tree lists the entries.")
-    path = await path_to(reception.shared, state.key, frame.leaf_id)
+    path = await path_to(reception.shared, frame.leaf_id)
     known = await reception.directory.find(frame.new_session)
     if known is not None and known.state.seq:
         raise Conflict(

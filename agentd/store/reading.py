@@ -21,6 +21,7 @@ from agentd.store.store import (
     SnapshotRow,
     StepPage,
 )
+from agentd.store.tree import path_parts
 
 PAGE_ROWS_MAX = 1_000
 LIST_MAX = 1_000
@@ -82,6 +83,13 @@ PATH = (
     " UNION ALL SELECT e.id, e.parent, steps + 1 FROM walk JOIN entries e ON e.entry = walk.parent WHERE steps < ?)"
     f" SELECT {ENTRY_COLUMNS} FROM walk CROSS JOIN entries e ON e.id = walk.id"
     " CROSS JOIN sessions s ON s.id = e.session ORDER BY steps"
+)
+
+SUMMARIES = (
+    f"SELECT v.body, {ENTRY_COLUMNS} FROM entries r CROSS JOIN entries e ON e.related_to = r.entry"
+    " CROSS JOIN sessions s ON s.id = e.session CROSS JOIN events v ON v.session = e.session AND v.seq = e.seq"
+    " WHERE r.segment = ? AND r.depth <= ? AND e.kind = 'summary' AND e.forgotten = 0"
+    " ORDER BY r.depth DESC, e.id DESC LIMIT ?"
 )
 
 
@@ -195,6 +203,18 @@ def path(connection: sqlite3.Connection, leaf: str, limit: int, limit_bytes: int
         if found and size > limit_bytes:
             break
         found.append(entry)
+    return found
+
+
+def summaries(connection: sqlite3.Connection, leaf: str, limit: int) -> list[tuple[EntryRow, bytes]]:
+    """Summaries of the path that ends in `leaf`, those of its newest entries first, each with the fact that made it."""
+    found: list[tuple[EntryRow, bytes]] = []
+    with one_moment(connection):
+        for part in path_parts(connection, leaf):
+            for body, *row in connection.execute(SUMMARIES, (part.segment, part.depth, limit - len(found))):
+                found.append((entry_of(tuple(row)), body))
+            if len(found) >= limit:
+                break
     return found
 
 

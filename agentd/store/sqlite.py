@@ -138,6 +138,9 @@ class SqliteStore:
     async def path(self, leaf: str, limit: int = 64, limit_bytes: int = 1 << 20) -> list[EntryRow]:
         return await self._read(partial(reading.path, leaf=leaf, limit=limit, limit_bytes=limit_bytes))
 
+    async def summaries(self, leaf: str, limit: int) -> list[tuple[EntryRow, bytes]]:
+        return await self._read(partial(reading.summaries, leaf=leaf, limit=limit))
+
     async def query(
         self,
         session: str,

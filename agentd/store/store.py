@@ -311,6 +311,11 @@ class Store(Protocol):
         """From `leaf` towards the root, newest first, the leaf itself included."""
         ...
 
+    async def summaries(self, leaf: str, limit: int) -> list[tuple[EntryRow, bytes]]:
+        """Summaries of the path that ends in `leaf`, those of its newest entries first, each with the body of the fact
+        that made it. Forgotten ones are not among them."""
+        ...
+
     async def query(
         self,
         session: str,

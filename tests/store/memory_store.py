@@ -209,6 +209,13 @@ class MemoryStore:
             entry = self.disk.entries.get(entry.parent) if entry.parent else None
         return found
 
+    async def summaries(self, leaf: str, limit: int) -> list[tuple[EntryRow, bytes]]:
+        depths = {row.id: -at for at, row in enumerate(self.disk.path(leaf))}
+        rows = [row for row in self.disk.entries.values() if row.kind == "summary" and not row.forgotten]
+        rows = [row for row in reversed(rows) if row.related_to in depths]
+        rows.sort(key=lambda row: depths[row.related_to or ""], reverse=True)
+        return [(row, self.disk.facts[row.session][row.seq - 1].body) for row in rows[:limit]]
+
     async def query(
         self,
         session: str,

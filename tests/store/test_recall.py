@@ -314,3 +314,21 @@ async def test_questions_are_answered_by_an_index(tmp_path: Path, sql: str, inde
     assert index in plan
     assert "SCAN" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_summaries_of_a_path_come_with_their_facts_the_newest_ranges_first(store: Store) -> None:
+    await talk(store, "a", *[f"turn {number}" for number in range(6)])
+    for name, related in (("s1", "a2"), ("s2", "a4"), ("s3", "a6"), ("s4", "a4")):
+        await tell(store, "a", entry_row(name, "a", content=name, kind="summary", related=related, first="a1", seq=2))
+    await tell(store, "a", entry_row("p1", "a", content="a plan", kind="plan", related="a4"))
+    await talk(store, "b", "mine", parent="a4")
+    await tell(store, "b", entry_row("s5", "b", content="s5", kind="summary", related="b1", first="a1", seq=2))
+    assert [row.id for row, _ in await store.summaries("a6", 9)] == ["s3", "s4", "s2", "s1"]
+    assert [row.id for row, _ in await store.summaries("a5", 9)] == ["s4", "s2", "s1"]
+    assert [row.id for row, _ in await store.summaries("b1", 9)] == ["s5", "s4", "s2", "s1"]
+    assert [row.id for row, _ in await store.summaries("b1", 2)] == ["s5", "s4"]
+    assert await store.summaries("nobody", 9) == []
+    page = await store.read("a", 1, 1)
+    assert (await store.summaries("a2", 1))[0][1] == page.bodies[0]
+    await tell(store, "a", PrunedRow("a", ("s4",)))
+    assert [row.id for row, _ in await store.summaries("a4", 9)] == ["s2", "s1"]
