@@ -18,6 +18,7 @@ from agentd.actors.sink import Sink
 from agentd.clock import Clock, Timer
 from agentd.protocol import signals
 from agentd.protocol.codec import encode, with_request
+from agentd.protocol.errors import AgentdError
 from agentd.store.store import Store
 from agentd.supervisor import Supervisor
 
@@ -26,6 +27,7 @@ FLUSH_CHARS = 1024
 PAGE_FACTS = 500
 PAGE_BYTES = 256 * 1024
 STATE_EVERY_S = 0.25
+READ_AGAIN_S = 0.5
 
 
 class Follower:
@@ -143,6 +145,9 @@ class Follower:
                 self._release()
                 if not page.bodies:
                     break
+        except AgentdError:
+            self.feed.clock.call_later(READ_AGAIN_S, self._catch_up_again)
+            return
         finally:
             self._paging = False
         if self.sink.closed:
@@ -150,6 +155,11 @@ class Follower:
         if self.live():
             self.catch_up()
         else:
+            self.page()
+
+    def _catch_up_again(self) -> None:
+        """The log could not be read. Steps that were published meanwhile did not reach this follower either."""
+        if not self.live():
             self.page()
 
     def _has_room(self) -> bool:
