@@ -72,7 +72,7 @@ class Client:
     def received(self, text: bytes) -> None:
         if self._busy:
             if len(self._later) >= self.reception.settings.limits.requests_per_socket:
-                self._refuse_for_load(None)
+                self._refuse_for_load(_id_of(text))
                 return
             self._later.append(lambda: self._take(text))
         else:
@@ -285,7 +285,9 @@ class Client:
             actor = await self.reception.existing(target)
             self.reception.tell(actor, asked, ask)
         except AgentdError as error:
-            ask.refused(self.session, 0, error)
+            ask.open = False  # `tell` has closed it, a session that is not there has not: here is the answer to both
+            self.answered(ask)
+            self._send_error(error, ask.request)
 
     def _for_all(self, frame: requests.Acting) -> None:
         assert self.principal is not None
@@ -336,3 +338,11 @@ class Client:
     def _no_first_frame(self) -> None:
         error = Unauthorized(f"no `connect` within {FIRST_FRAME_S:.0f} s", hint="Send the token first.")
         self._part(error, None)
+
+
+def _id_of(text: bytes) -> str | None:
+    """The request's own id, so that its refusal is known as its answer."""
+    try:
+        return decode_command(text).id
+    except BadFrame as bad:
+        return bad.request
