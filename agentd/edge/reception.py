@@ -169,11 +169,13 @@ class Reception:
         try:
             await self.server.record(f.ServerMode, by, mode=mode, reason=reason)
         except BaseException:
-            load.server_paused = before
-            dispatcher.hold(before)
+            self._mode_is(before)  # what looked for work meanwhile was held back, and has to look again
             raise
-        load.server_paused = mode == "paused"
-        dispatcher.hold(load.server_paused)
+        self._mode_is(mode == "paused")
+
+    def _mode_is(self, paused: bool) -> None:
+        self.shared.load.server_paused = paused
+        self.shared.dispatcher.hold(paused)
         for seat in self.directory:
             seat.mode_changed()
 

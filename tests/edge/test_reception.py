@@ -1,0 +1,61 @@
+"""What concerns all sessions: a pause that can't be stored leaves nothing waiting for it to end."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from agentd.actors.server import ServerActor
+from agentd.edge.ask import Ask
+from agentd.edge.auth import Auth
+from agentd.edge.reception import Reception
+from agentd.protocol import facts as f
+from agentd.protocol.errors import AgentdError, StorageUnavailable
+from agentd.store.store import Append
+from tests.actors.rig import BY, Rig
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = Rig(lambda request: "done")
+    yield made
+    await made.end()
+
+
+class Told:
+    """Who asked for the pause."""
+
+    def __init__(self) -> None:
+        self.error: AgentdError | None = None
+
+    def refused(self, session: str, seq: int, error: AgentdError) -> None:
+        self.error = error
+
+    def done(self, session: str, seq: int, reply: Any) -> None:
+        raise AssertionError("the pause can't be stored")
+
+
+async def test_what_is_held_back_by_a_pause_that_is_not_stored_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permits are held back before the fact is stored. What looked for work meanwhile found none, and nobody told it
+    that the pause had come to nothing."""
+    reception = Reception(rig.shared, rig.directory, ServerActor(rig.shared), cast(Auth, None), "log")
+    seat = await rig.session()
+    runs: list[str] = []
+
+    append = rig.store.append
+
+    async def not_the_server_s(one: Append) -> None:
+        if one.session == "_server":
+            runs.append(await rig.start(seat, "hello"))
+            raise StorageUnavailable("the disk is full")
+        await append(one)
+
+    monkeypatch.setattr(rig.store, "append", not_the_server_s)
+    told = Told()
+    await reception.for_all("pause", BY, None, cast(Ask, told))
+    assert isinstance(told.error, StorageUnavailable)
+    assert not rig.shared.load.server_paused
+    facts = await rig.ended(seat, runs[0])
+    assert isinstance(facts[-1], f.RunCompleted)
