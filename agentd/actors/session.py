@@ -326,7 +326,7 @@ class SessionActor:
         """Only clients' requests are answered; results, timers and recovery are tried again (rulings 3)."""
         again = []
         for envelope in envelopes:
-            if envelope.caller is None:
+            if envelope.caller is None or (envelope.lane == "result" and self.broken is None):
                 again.append(envelope)
                 continue
             if isinstance(envelope.intent, i.StartRun):

@@ -11,6 +11,7 @@ from agentd.actors import toolbox, worker
 from agentd.core import intents as i
 from agentd.core.scrub import scrub
 from agentd.protocol import facts as f
+from agentd.protocol.errors import StorageUnavailable
 from agentd.providers.provider import ModelRequest
 from agentd.settings import Extensions, Settings
 from agentd.tools.builtin import BUILTIN
@@ -207,3 +208,53 @@ async def test_after_three_invalid_outputs_the_task_fails_and_says_why(make: Mak
     assert (failed.cause.code, failed.cause.kind) == ("output_invalid", "malformed_output")
     assert warnings(facts) == ["output_invalid"] * worker.OUTPUTS_MAX
     assert isinstance(facts[-1], f.RunFailed)
+
+
+class Press:
+    """A tool that may be used once."""
+
+    name = "press"
+    description = "press"
+    parameters: dict[str, Any] = {"type": "object"}  # noqa: RUF012
+    effect: f.Effect = "once"
+    timeout_s = 5.0
+
+    def __init__(self, after: Callable[[], None]) -> None:
+        self.pressed = 0
+        self._after = after
+
+    async def call(self, given: bytes, context: Context) -> Any:
+        self.pressed += 1
+        self._after()
+        return "pressed"
+
+
+async def test_a_disk_that_fails_after_a_call_does_not_make_the_call_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the call was refused like a client's request, so the attempt was given up in silence and begun anew:
+    what may be done once was done twice."""
+    press = Press(lambda: rig.store.fail())
+    monkeypatch.setitem(BUILTIN, "press", press)
+    rig = make(script(plan({"id": "t", "kind": "tool", "tool": "press", "input": {}})))
+    facts = await rig.goal("press")
+    assert press.pressed == 1
+    assert statuses(facts)["t"] == "done"
+    assert len([fact for fact in facts if isinstance(fact, f.ToolCalled)]) == 1
+
+
+async def test_a_log_that_can_not_be_read_for_the_prompt_fails_the_run_and_does_not_leave_it_hanging(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make(script(one_task()))
+
+    async def broken(*args: object) -> None:
+        raise StorageUnavailable("the disk is away")
+
+    monkeypatch.setattr(worker.prompts, "for_answer", broken)
+    seat = await rig.session()
+    facts = await rig.ended(seat, await rig.start(seat, "hello"))
+    end = facts[-1]
+    assert isinstance(end, f.RunFailed)
+    assert end.cause is not None
+    assert end.cause.code == "storage_unavailable"
