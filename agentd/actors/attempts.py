@@ -65,6 +65,11 @@ class Attempts:
     def models(self) -> int:
         return sum(alive.model for alive in self._alive.values())
 
+    def lingering(self, state: Session) -> int:
+        """Model calls that go on although `state` does not name their work any more."""
+        named = set(begun(state))
+        return sum(alive.model and work not in named for work, alive in self._alive.items())
+
     async def ended_one(self) -> None:
         """Return when one of those that run now has ended; at once when none does."""
         tasks = {alive.task for alive in self._alive.values() if alive.task is not None}

@@ -24,6 +24,11 @@ class Permits:
         return self.capacity - len(self._free) - sum(map(len, self._kept.values()))
 
     @property
+    def exhausted(self) -> bool:
+        """All are at work: none is free, none is kept for anybody."""
+        return self.in_use == self.capacity
+
+    @property
     def waiting(self) -> int:
         return len(self._ring)
 

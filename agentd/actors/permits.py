@@ -27,8 +27,8 @@ class Held:
         """Numbers that a decision on `state` may start attempts with."""
         return self._free(self._dispatcher.workers, self._workers, self._workers - _workers(state) - alive)
 
-    def free_models(self, state: Session, alive: int) -> int:
-        spare = len(self._models) - max(_models(state), alive)
+    def free_models(self, state: Session, lingering: int) -> int:
+        spare = len(self._models) - _models(state) - lingering
         open_ones = len(self._dispatcher.models.available(self._key))
         own = spare if spare > 0 and not self._dispatcher.models.others_wait(self._key) else 0
         return 0 if self._dispatcher.models.held else open_ones + own
@@ -36,12 +36,13 @@ class Held:
     def room(self) -> int:
         return self._dispatcher.room
 
-    def take(self, state: Session, alive: int) -> None:
-        """Take what the decided `state` needs beyond what is held; called in the same loop turn as the decision."""
+    def take(self, state: Session, lingering: int) -> None:
+        """Take what the decided `state` needs beyond what is held; called in the same loop turn as the decision.
+        `lingering`: model calls that go on although the state does not name them any more."""
         more = _workers(state) - self._workers
         self._dispatcher.workers.take(self._key, more)
         self._workers |= more
-        need = max(_models(state), alive) - len(self._models)
+        need = _models(state) + lingering - len(self._models)
         if need > 0:
             taken = frozenset(self._dispatcher.models.available(self._key)[:need])
             self._dispatcher.models.take(self._key, taken)
@@ -49,7 +50,7 @@ class Held:
         self._requeue(state)
 
     def settle(
-        self, state: Session, alive_workers: frozenset[int], alive_models: int, wake: Callable[[], None], waited: bool
+        self, state: Session, alive_workers: frozenset[int], lingering: int, wake: Callable[[], None], waited: bool
     ) -> None:
         """After a step, stored or failed: what `state` does not use goes back, and who waits joins the ring.
 
@@ -58,7 +59,7 @@ class Held:
         """
         unused = self._workers - _workers(state) - alive_workers
         self._workers -= unused
-        spare = len(self._models) - max(_models(state), alive_models)
+        spare = len(self._models) - _models(state) - lingering
         extra = frozenset(sorted(self._models)[: max(spare, 0)])
         self._models -= extra
         self._requeue(state)
@@ -67,16 +68,24 @@ class Held:
         dispatcher.models.give_back(extra)
         dispatcher.workers.settle(self._key, None)
         dispatcher.models.settle(self._key, None)
-        worker, model = wants(state, dispatcher.workers.held, self._dispatch)
-        dispatcher.wait_for_room(self._key, wake if worker and not dispatcher.room else None)
+        wanted = wants(state, dispatcher.workers.held, self._dispatch)
+        dispatcher.wait_for_room(self._key, wake if wanted.worker and not dispatcher.room else None)
+        lacks_worker = wanted.worker and not dispatcher.workers.available(self._key)
+        lacks_model = wanted.model and not dispatcher.models.available(self._key)
         # In one ring at most, that of what it lacks: in another it would be woken for what it can't use, again and
-        # again.
-        if worker and not dispatcher.workers.available(self._key):
+        # again. Who lacks both waits for workers only while none is to be had, or one alone would do: else two sessions
+        # that lack a model permit would hand a free worker to each other for ever.
+        if lacks_worker and (wanted.worker_alone or not lacks_model or dispatcher.workers.exhausted):
             dispatcher.workers.settle(self._key, wake)
-        elif model and not dispatcher.models.available(self._key):
+        elif lacks_model:
             dispatcher.models.settle(self._key, wake)
-        elif (worker or model) and waited:
+        elif (wanted.worker or wanted.model) and waited:
             wake()
+
+    def leave(self) -> None:
+        """The session leaves memory: what it has queued is counted again when it comes back."""
+        self._dispatcher.requeue(-self._queued)
+        self._queued = 0
 
     def _free(self, permits: Permits, held: frozenset[int], spare: frozenset[int]) -> tuple[int, ...]:
         if permits.held:

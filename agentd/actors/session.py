@@ -202,7 +202,7 @@ class SessionActor:
 
     def _settle(self, *, waited: bool) -> None:
         state = self.state if self.broken is None else replace(self.state, runs={}, queue=(), current=None)
-        self._held.settle(state, self._attempts.workers, self._attempts.models, self.wake, waited)
+        self._held.settle(state, self._attempts.workers, self._attempts.lingering(state), self.wake, waited)
 
     def _break(self, error: Exception) -> Internal:
         """The log says that somebody else appended, or that these facts do not fit; or they can't be written at all:
@@ -238,7 +238,7 @@ class SessionActor:
             if decision.facts:
                 ahead.learn(decision)
                 state = decision.state
-                self._held.take(state, self._attempts.models)
+                self._held.take(state, self._attempts.lingering(state))
                 facts.extend(decision.facts)
                 nth += 1
             commands.append(Taken(envelope, decision.answer, None, state.seq))
@@ -251,7 +251,7 @@ class SessionActor:
             now=now,
             nth=nth,
             workers=self._held.free_workers(state, self._attempts.workers),
-            models=self._held.free_models(state, self._attempts.models),
+            models=self._held.free_models(state, self._attempts.lingering(state)),
             queue_room=self._held.room(),
             server_paused=load.server_paused,
             retry_after_ms=load.retry_after_ms(state.mode == "paused"),
@@ -394,3 +394,4 @@ class SessionActor:
         self.shared.load.unfinished -= counted
         self.shared.dispatcher.forget(self.state.key)
         return counted
+        self._held.leave()
