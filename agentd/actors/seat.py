@@ -60,6 +60,7 @@ class Seat:
         self._arriving: list[Envelope] | None = None
         self._coming: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
+        actor.enter()
 
     @property
     def key(self) -> str:
@@ -115,7 +116,7 @@ class Seat:
             self.actor.tell(intent, lane, caller)
             return
         limits = self.shared.settings.limits
-        waiting = self._arriving or []
+        waiting = self._arriving if self._arriving is not None else []
         if lane != "result" and sum(one.lane != "result" for one in waiting) >= limits.mailbox:
             self.shared.load.refuse("mailbox")
             raise Overloaded(
@@ -211,6 +212,7 @@ class Seat:
         if self._brief is not None:
             self.shared.load.unfinished -= self._brief.counted
         self._brief, self.actor = None, actor
+        actor.enter()
         waiting, self._arriving = self._arriving or [], None
         for one in waiting:
             try:

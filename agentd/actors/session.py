@@ -70,25 +70,30 @@ class SessionActor:
         self._steady = Steady(shared.clock, state.ts)
         self.snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._failures = 0
+        self._trying_again = 0
         self._counted = 0
         self._paths = Paths()
         self.broken: str | None = None
         self.first = 1
-        self._count(state)
 
     # ---- asked from outside ---------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Nobody would miss it: no work, no followers, nothing in the mailbox."""
-        return not (self._at_work or self._mailbox or self._attempts or self.feed.followers or self.state.runs)
+        return not (self._busy or self._attempts or self.feed.followers or self.state.runs)
 
     @property
     def restful(self) -> bool:
         """Its state may leave memory: nothing runs, nothing waits for a permit, nobody waits for an answer of it."""
-        if self._at_work or self._mailbox or self._attempts or self._waiting or self._stopping or self.feed.stream:
+        if self._busy or self._attempts or self._waiting or self._stopping or self.feed.stream:
             return False
         return not any(wants(self.state, self.shared.load.server_paused, self.shared.caps.dispatch))
+
+    @property
+    def _busy(self) -> bool:
+        """It has commands, be it that they wait to be tried again."""
+        return bool(self._at_work or self._mailbox or self._trying_again)
 
     @property
     def attempts(self) -> int:
@@ -334,10 +339,12 @@ class SessionActor:
             envelope.caller.refused(self.state.key, self.state.seq, error)
         if again and self.broken is None:
             self._failures += 1
+            self._trying_again += 1
             delay_s = min(RETRY_S * 2 ** (self._failures - 1), RETRY_MAX_S)
             self.shared.clock.call_later(delay_s, lambda: self._try_again(again))
 
     def _try_again(self, envelopes: list[Envelope]) -> None:
+        self._trying_again -= 1
         self._mailbox.put_back(envelopes)
         self._start_work()
 
@@ -386,12 +393,16 @@ class SessionActor:
         self.shared.load.unfinished += counted - self._counted
         self._counted = counted
 
+    def enter(self) -> None:
+        """It is its session from here on, and counts; one that is still being read may come to nothing."""
+        self._count(self.state)
+
     def leave(self) -> int:
         """Out of memory: nothing stays behind. How many unfinished runs it had counted."""
         if self._timer is not None:
             self._timer.cancel()
         counted, self._counted = self._counted, 0
         self.shared.load.unfinished -= counted
+        self._held.leave()
         self.shared.dispatcher.forget(self.state.key)
         return counted
-        self._held.leave()

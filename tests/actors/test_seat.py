@@ -1,7 +1,7 @@
 """A session that rests: its state is out of memory, its followers, heartbeat and commands are not (rulings 35)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -11,9 +11,10 @@ from agentd.core import intents as i
 from agentd.protocol import facts as f
 from agentd.protocol.errors import Overloaded, StorageUnavailable
 from agentd.settings import Limits, Settings
-from tests.actors.rig import BY, Heard, Rig, Sink
+from tests.actors.rig import BY, Heard, Rig, Script, Sink, plan
 
 ALL = float("inf")
+Make = Callable[[Script, Settings], Rig]
 
 
 @pytest.fixture
@@ -21,6 +22,19 @@ async def rig() -> AsyncIterator[Rig]:
     made = Rig(lambda request: "done", Settings(limits=Limits(mailbox=2)))
     yield made
     await made.end()
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    rigs: list[Rig] = []
+
+    def made(script: Script, settings: Settings) -> Rig:
+        rigs.append(Rig(script, settings))
+        return rigs[-1]
+
+    yield made
+    for one in rigs:
+        await one.end()
 
 
 def awake(seat: Seat) -> bool:
@@ -127,3 +141,80 @@ async def test_a_session_that_can_not_be_read_refuses_its_clients_and_keeps_its_
             await rig.start(seat, "lost?")
         assert rig.shared.load.reserved == 0
     assert await rig.start(seat, "and now")
+
+
+async def test_a_command_that_comes_while_it_is_brought_in_for_a_question_is_not_lost(rig: Rig) -> None:
+    """It went into a list that nobody held: no answer, and the reservation of its run for ever."""
+    seat = await rested(rig)
+    question = asyncio.ensure_future(seat.awake())
+    await asyncio.sleep(0)
+    assert await rig.start(seat, "meanwhile")
+    await question
+    assert rig.shared.load.reserved == 0
+
+
+async def test_a_session_that_is_read_and_comes_to_nothing_is_not_counted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The actor was made, counted its runs, and then what its queued runs start from could not be read."""
+    seat = await rig.session()
+    await rig.ended(seat, await rig.start(seat, "a turn"))
+    leaf = seat.state.leaf
+    await rig.tell(seat, i.SetMode(by=BY, mode="paused"))
+    run = rig.clock.new_id("run")
+    await rig.tell(seat, i.StartRun(by=BY, run=run, kind="chat", content="held", leaf_id=leaf))
+    assert seat.actor is not None
+    await seat.actor.quiet()
+    assert rig.directory.let_go(ALL, ALL) == 1
+    before = rig.shared.load.unfinished
+
+    async def broken(*args: object, **more: object) -> None:
+        raise StorageUnavailable("the disk is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "path", broken)
+        with pytest.raises(StorageUnavailable):
+            await rig.tell(seat, i.SetMode(by=BY, mode="running"))
+    assert rig.shared.load.unfinished == before == 1
+
+
+async def test_queued_tasks_of_a_session_that_rests_hold_no_room(make: Make) -> None:
+    go_on = asyncio.Event()
+
+    async def slow() -> str:
+        await go_on.wait()
+        return "done"
+
+    tasks = plan(*({"id": f"t{n}", "prompt": "do"} for n in range(3)))
+    rig = make(lambda request: tasks if request.purpose == "planning" else slow(), Settings(limits=Limits(workers=1)))
+    seat = await rig.session()
+    run = await rig.start(seat, "three things", "goal")
+    await rig.until(seat, lambda fact: isinstance(fact, f.AgentStatus) and fact.status == "running")
+    await rig.tell(seat, i.SetMode(by=BY, mode="paused"))
+    go_on.set()
+    await rig.until(seat, lambda fact: isinstance(fact, f.AgentStatus) and fact.status == "done")
+    assert seat.actor is not None
+    await seat.actor.quiet()
+    assert rig.shared.dispatcher.queued == 2
+    assert rig.directory.let_go(ALL, ALL) == 1
+    assert rig.shared.dispatcher.queued == 0
+    await rig.tell(seat, i.SetMode(by=BY, mode="running"))
+    await rig.ended(seat, run)
+    assert rig.shared.dispatcher.queued == 0
+
+
+async def test_a_session_with_something_to_try_again_does_not_rest(rig: Rig) -> None:
+    """A result that could not be stored waits outside the mailbox; the session left without it and came back as a
+    second one."""
+    seat = await rig.session()
+    await rig.tell(seat, i.SetMode(by=BY, mode="running"))
+    rig.store.fail()
+    seat.tell(i.Warn(by=BY, code="c", message="m", source="test"), "result")
+    actor = seat.actor
+    assert actor is not None
+    await actor.quiet()
+    assert not actor.restful
+    assert not actor.idle
+    await rig.until(seat, lambda fact: isinstance(fact, f.Warned))
+    await actor.quiet()
+    assert actor.restful
