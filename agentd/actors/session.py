@@ -132,7 +132,7 @@ class SessionActor:
     def mode_changed(self) -> None:
         """The server's mode changed: who follows is told, and what may go on goes on."""
         self.feed.state_changed(lambda: encode(self.figures()))
-        if self.state.runs:
+        if self.state.runs or self._busy:  # a step on its way to the log was decided under the other mode
             self.wake()
         self._set_timer()
 

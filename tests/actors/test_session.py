@@ -224,3 +224,24 @@ async def test_a_wrong_number_is_no_reason_to_try_again(make: Make) -> None:
     await seat.actor.quiet()
     assert seat.broken is not None
     assert rig.store.figures.commits <= appends + 1
+
+
+async def test_a_run_that_was_accepted_under_a_pause_which_ends_before_it_is_stored_starts(make: Make) -> None:
+    """It was decided as held; when the pause ended nothing of it was published yet, so nobody woke it."""
+    rig = make(lambda request: "done")
+    seat = await rig.session()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(batch: list[Append]) -> None:
+        begun.set()
+        await go_on.wait()
+
+    rig.store.before_commit = slow
+    rig.shared.load.server_paused = True
+    starting = asyncio.ensure_future(rig.start(seat, "hello"))
+    await begun.wait()
+    rig.shared.load.server_paused = False
+    seat.mode_changed()
+    go_on.set()
+    facts = await rig.ended(seat, await starting)
+    assert isinstance(facts[-1], f.RunCompleted)
