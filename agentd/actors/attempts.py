@@ -11,13 +11,14 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from agentd.clock import Clock
-from agentd.core.intents import AnyIntent, AttemptEnded, PlanProposed
+from agentd.core.intents import AnyIntent, AttemptEnded, PlanProposed, Warn
 from agentd.core.session import Work, begun
 from agentd.core.state import Session
 from agentd.protocol.facts import By, Cause
 from agentd.supervisor import Supervisor
 
 ABANDON_S = 10.0
+SELF = By(principal="agentd", via="timer")
 
 Outcome = AttemptEnded | PlanProposed
 
@@ -140,6 +141,21 @@ class Attempts:
 
 def _never_alive(work: Work) -> AttemptEnded:
     return AttemptEnded(
-        by=By(principal="agentd", via="timer"), run=work.run, task=work.task, attempt=work.attempt, step=work.step,
+        by=SELF, run=work.run, task=work.task, attempt=work.attempt, step=work.step,
         outcome="cancelled", cause=Cause(code="cancelled", message="cancelled before it began", task=work.task),
     )  # fmt: skip
+
+
+def given_up(work: Work) -> tuple[Warn, AttemptEnded]:
+    """What a session is told of work that ignores its cancellation."""
+    cause = Cause(
+        code="abandoned", message=f"it did not end within {ABANDON_S:.0f} s of its cancellation", task=work.task
+    )
+    warning = Warn(
+        by=SELF, run=work.run, code="attempt_abandoned", message=cause.message, source="worker",
+        details={"task": work.task, "attempt": work.attempt},
+    )  # fmt: skip
+    ended = AttemptEnded(
+        by=SELF, run=work.run, task=work.task, attempt=work.attempt, step=work.step, outcome="cancelled", cause=cause
+    )
+    return warning, ended

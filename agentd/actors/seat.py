@@ -12,10 +12,11 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from agentd.actors.attempts import SELF
 from agentd.actors.caller import Caller
 from agentd.actors.feed import Feed
 from agentd.actors.mailbox import Envelope, Lane
-from agentd.actors.session import SELF, SessionActor
+from agentd.actors.session import SessionActor
 from agentd.actors.shared import Shared
 from agentd.clock import Timer
 from agentd.core import intents as i

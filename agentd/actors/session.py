@@ -17,12 +17,13 @@ import structlog
 from msgspec.structs import replace
 
 from agentd.actors.ahead import Ahead, Path, Paths, know, read_ahead, run_paths
-from agentd.actors.attempts import Attempts, Outcome
+from agentd.actors.attempts import SELF, Attempts, Outcome, given_up
 from agentd.actors.caller import Caller
 from agentd.actors.context import Words
 from agentd.actors.feed import Feed
 from agentd.actors.mailbox import Envelope, Lane, Mailbox
 from agentd.actors.permits import Held
+from agentd.actors.retries import Retries
 from agentd.actors.shared import Shared
 from agentd.actors.shown import answer_with, state_shown
 from agentd.actors.steady import Steady
@@ -40,9 +41,6 @@ from agentd.protocol.errors import AgentdError, Internal, Overloaded, StorageUna
 from agentd.protocol.signals import AgentState
 
 SNAPSHOT_FACTS = 1_000
-RETRY_S = 0.1
-RETRY_MAX_S = 5.0
-SELF = f.By(principal="agentd", via="timer")
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +67,7 @@ class SessionActor:
         self._timer: Timer | None = None
         self._steady = Steady(shared.clock, state.ts)
         self.snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
-        self._failures = 0
-        self._trying_again = 0
+        self._retries = Retries(shared.clock, self._put_back)
         self._counted = 0
         self._paths = Paths()
         self.broken: str | None = None
@@ -93,7 +90,7 @@ class SessionActor:
     @property
     def _busy(self) -> bool:
         """It has commands, be it that they wait to be tried again."""
-        return bool(self._at_work or self._mailbox or self._trying_again)
+        return bool(self._at_work or self._mailbox or self._retries.waiting)
 
     @property
     def attempts(self) -> int:
@@ -195,7 +192,7 @@ class SessionActor:
             except Exception as error:
                 self._not_stored(envelopes, self._break(error))
                 return
-            self._failures = 0
+            self._retries.stored()
             self._publish(before, facts, bodies, after, taken.commands)
         else:
             self._reply(taken.commands, ())
@@ -338,13 +335,9 @@ class SessionActor:
                 self.shared.load.reserved -= 1
             envelope.caller.refused(self.state.key, self.state.seq, error)
         if again and self.broken is None:
-            self._failures += 1
-            self._trying_again += 1
-            delay_s = min(RETRY_S * 2 ** (self._failures - 1), RETRY_MAX_S)
-            self.shared.clock.call_later(delay_s, lambda: self._try_again(again))
+            self._retries.later(again)
 
-    def _try_again(self, envelopes: list[Envelope]) -> None:
-        self._trying_again -= 1
+    def _put_back(self, envelopes: list[Envelope]) -> None:
         self._mailbox.put_back(envelopes)
         self._start_work()
 
@@ -364,19 +357,8 @@ class SessionActor:
     def _abandoned(self, work: Work) -> None:
         if self.broken is not None:
             return
-        cause = f.Cause(code="abandoned", message="it did not end within 10 s of its cancellation", task=work.task)
-        warning = i.Warn(
-            by=SELF, run=work.run, code="attempt_abandoned", message=cause.message, source="worker",
-            details={"task": work.task, "attempt": work.attempt},
-        )  # fmt: skip
-        self.tell(warning, "result")
-        self.tell(
-            i.AttemptEnded(
-                by=SELF, run=work.run, task=work.task, attempt=work.attempt, step=work.step, outcome="cancelled",
-                cause=cause,
-            ),
-            "result",
-        )  # fmt: skip
+        for intent in given_up(work):
+            self.tell(intent, "result")
 
     def _set_timer(self) -> None:
         now = self._steady.now_ms(self.state.ts, timed=True)  # what was decided a moment ago stays the reference

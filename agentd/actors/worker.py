@@ -97,12 +97,6 @@ class Worker:
                 by=by, run=run.id, task="answer", attempt=work.attempt, step=work.step, outcome=failed.outcome,
                 cause=failed.cause, shown=heard.shown(), message_id=message,
             )  # fmt: skip
-        except AgentdError as error:  # the log could not be read for the prompt
-            cause = f.Cause(code=error.code, message=error.message, hint=error.hint)
-            return i.AttemptEnded(
-                by=by, run=run.id, task="answer", attempt=work.attempt, step=work.step, outcome="failed", cause=cause,
-                message_id=message,
-            )  # fmt: skip
         return i.AttemptEnded(
             by=by, run=run.id, task="answer", attempt=work.attempt, step=work.step, outcome="done",
             result=reply.content, usage=reply.usage, finish_reason=reply.finish_reason, message_id=message,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentd.actors import prompts, session
+from agentd.actors import prompts, retries, session
 from agentd.actors.seat import Seat
 from agentd.core import intents as i
 from agentd.core.session import decide
@@ -79,7 +79,7 @@ async def test_a_full_disk_refuses_the_client_and_leaves_the_state(make: Make) -
 async def test_a_result_that_could_not_be_stored_is_stored_later_and_its_work_not_done_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "RETRY_S", 0.001)
+    monkeypatch.setattr(retries, "RETRY_S", 0.001)
     held = Held()
     rig = make(held)
     seat = await rig.session()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentd.actors import toolbox, worker
+from agentd.actors import prompts, toolbox, worker
 from agentd.core import intents as i
 from agentd.core.scrub import scrub
 from agentd.protocol import facts as f
@@ -251,7 +251,7 @@ async def test_a_log_that_can_not_be_read_for_the_prompt_fails_the_run_and_does_
     async def broken(*args: object) -> None:
         raise StorageUnavailable("the disk is away")
 
-    monkeypatch.setattr(worker.prompts, "for_answer", broken)
+    monkeypatch.setattr(prompts, "for_answer", broken)
     seat = await rig.session()
     facts = await rig.ended(seat, await rig.start(seat, "hello"))
     end = facts[-1]
