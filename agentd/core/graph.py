@@ -85,7 +85,7 @@ def status_told(run: Run, fact: AgentStatus) -> Run:
         status=status,
         attempt=fact.attempt if fact.attempt is not None else old.attempt,
         worker=fact.worker if status == "running" else None,
-        resume_at=fact.resume_at if status == "pending" else None,
+        resume_at=_resumes(old, fact) if status == "pending" else None,
         calls=(),
         once=False,
         admitted=old.admitted or fresh,
@@ -177,6 +177,11 @@ def _due(spec: PlanTask, ts: int) -> int | None:
     return ts + round(spec.delay_s * 1000) if spec.kind == "delay" and spec.delay_s is not None else None
 
 
+def _resumes(task: Task, fact: AgentStatus) -> int | None:
+    """A delay that is retried waits anew."""
+    return fact.resume_at if fact.resume_at is not None else _due(task.spec, fact.ts)
+
+
 def _without(ids: tuple[str, ...], gone: str) -> tuple[str, ...]:
     return tuple(task_id for task_id in ids if task_id != gone) if gone in ids else ids
 
@@ -234,22 +239,28 @@ def _closed_behind(run: Run, node: str, good: bool, ts: int) -> Run:
 
 
 def _reopened(run: Run) -> Run:
-    """Something that had ended is pending again: count all open dependencies anew, in declared order."""
-
-    def open_deps(depends_on: tuple[str, ...]) -> int:
-        return sum(not _ended(run, dep) for dep in depends_on)
-
-    gates = {}
-    for name, gate in run.gates.items():
-        void = any(dep in run.tasks and run.tasks[dep].status in TERMINAL - {"done"} for dep in gate.spec.depends_on)
-        gates[name] = replace(gate, open_deps=open_deps(gate.spec.depends_on), void=void)
-    run = replace(run, gates=gates)
-    tasks = {name: replace(task, open_deps=open_deps(task.spec.depends_on)) for name, task in run.tasks.items()}
+    """Something that had ended is pending again: count all open dependencies anew, in declared order. Gates may stand
+    behind gates, so they are looked at again until none changes; there are no cycles, so that ends."""
+    while True:
+        gates = {name: _recounted(run, gate) for name, gate in run.gates.items()}
+        if gates == run.gates:
+            break
+        run = replace(run, gates=gates)
+    tasks = {name: replace(task, open_deps=_open_deps(run, task.spec.depends_on)) for name, task in run.tasks.items()}
     ready = tuple(
         name for name, task in tasks.items()
         if task.status == "pending" and not task.open_deps and name not in run.queued
     )  # fmt: skip
     return replace(run, tasks=tasks, ready=ready)
+
+
+def _recounted(run: Run, gate: Gate) -> Gate:
+    void = any(_ended(run, dep) and not _good(run, dep) for dep in gate.spec.depends_on)
+    return replace(gate, open_deps=_open_deps(run, gate.spec.depends_on), void=void)
+
+
+def _open_deps(run: Run, depends_on: tuple[str, ...]) -> int:
+    return sum(not _ended(run, dep) for dep in depends_on)
 
 
 def _ended(run: Run, node: str) -> bool:

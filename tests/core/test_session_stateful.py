@@ -45,6 +45,11 @@ PLANS: list[tuple[tuple[f.PlanTask, ...], tuple[f.PlanGate, ...], tuple[f.PlanGr
     (ASKED, (), ()),
     (MIXED, (), (f.PlanGroup(id="x", fail_policy="continue"),)),
     ((model("one"),), (gate("lone"),), ()),
+    (
+        (model("a", required=False), model("x", required=False), model("b", "g2"), task("delay", "w", delay_s=3)),
+        (gate("g2", "g1"), gate("g1", "a")),
+        (),
+    ),
 ]
 POLICIES: list[f.FailPolicy] = ["stop_all", "continue", "retry"]
 OUTCOMES: list[i.Outcome] = ["done", "failed", "cancelled", "needs_review"]
@@ -117,7 +122,7 @@ def _do(shell: Shell, kind: str, one: int, other: int) -> None:
         case "gate":
             gates = list(run.gates) if run is not None else []
             if gates and one % 2:
-                shell.tell(i.DecideGate(by=BY, approve=other % 3 > 0, gate=gates[0]))
+                shell.tell(i.DecideGate(by=BY, approve=other % 3 > 0, gate=gates[one // 2 % len(gates)]))
             else:
                 shell.tell(i.DecideGate(by=BY, approve=other % 3 > 0, task=name))
         case "answer":
