@@ -6,6 +6,8 @@ The manager begins at the high mark, before that happens, and puts a summary in 
 and what is pinned stay. One entry takes at most a quarter of the budget, pins at most half: so there is always room.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from agentd.core.draft import Draft
@@ -184,9 +186,9 @@ def summarize(draft: Draft, intent: SummarizeMemory) -> Answer:
         text = extract(said, SUMMARY_BYTES_MAX)
     text = cut_to_bytes(text, SUMMARY_BYTES_MAX)
     origin = "user" if intent.content is not None or all(one.role == "user" for one in items) else "agent"
+    tree = _in_tree(items)
     item = f.SummaryItem(
-        id=intent.summary, first=items[0].id, last=items[-1].id, entries=len(items), bytes=byte_length(text),
-        origin=origin,
+        id=intent.summary, first=tree[0], last=tree[-1], entries=len(items), bytes=byte_length(text), origin=origin,
     )  # fmt: skip
     fact = _tell_summary(draft, tuple(one.id for one in items), item, text, (), None, draft.by)
     return MemoryChanged("memory.summarize", fact.ids, fact.bytes_before, fact.bytes_after, summary=item.id)
@@ -264,9 +266,13 @@ def _oldest(state: Session, caps: Caps) -> Range | None:
         taken.pop()
     if not taken:
         return None
-    ids = tuple(item.id for item in taken)
-    tree = [item.id for item in taken if item.kind == "message"] or list(ids)
+    ids, tree = tuple(item.id for item in taken), _in_tree(taken)
     return Range(tree[0], tree[-1], ids=ids, entries=len(ids))
+
+
+def _in_tree(items: Sequence[f.WindowItem]) -> list[str]:
+    """What a range begins and ends with: its entries. Plans stand outside the tree (rulings 34)."""
+    return [item.id for item in items if item.kind == "message"] or [item.id for item in items]
 
 
 def _count(summaries: tuple[f.SummaryItem, ...]) -> int:

@@ -4,6 +4,7 @@ import itertools
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from agentd.core.evolve import evolve
 from agentd.core.memory import (
     SUMMARIES_MAX,
     SUMMARY_BYTES_MAX,
+    TOMBSTONES_HIGH,
     Range,
     level,
     next_range,
@@ -416,3 +418,198 @@ def test_a_log_of_the_first_release_evicts_by_its_range() -> None:
         range=(ids[0], ids[1]), recall={},
     )  # fmt: skip
     assert [item.id for item in evolve(talk.state, old).window] == ids[2:]
+
+
+# ---- what a client does with it -------------------------------------------------------------------------------------
+
+
+def test_a_client_s_own_summary_and_an_extract_are_told_apart_by_their_trust() -> None:
+    """Rulings 29: without content it is an extract; what only the user said is the user's, else the agent's."""
+    talk = Talk(i.Caps())
+    for n in range(3):
+        talk.turn(f"question {n}.", f"answer {n}.")
+    ids = [item.id for item in talk.state.window]
+    answer = talk.tell(i.SummarizeMemory(by=BY, ids=tuple(ids[:2]), summary="sum1"), contents=talk.words)
+    assert isinstance(answer, i.MemoryChanged)
+    assert (answer.kind, answer.ids, answer.summary) == ("memory.summarize", tuple(ids[:2]), "sum1")
+    assert talk.words["sum1"] == "user: question 0.\nassistant: answer 0."
+    talk.tell(i.SummarizeMemory(by=BY, ids=(ids[2],), summary="sum2"), contents=talk.words)
+    talk.tell(i.SummarizeMemory(by=BY, ids=(ids[3],), summary="sum3", content="ü" * 5_000))
+    assert [(one.id, one.origin) for one in talk.state.summaries] == [
+        ("sum1", "agent"),
+        ("sum2", "user"),
+        ("sum3", "user"),
+    ]
+    assert len(talk.words["sum3"].encode()) == SUMMARY_BYTES_MAX
+    assert [item.id for item in talk.state.window] == ids[4:]
+    check(talk)
+
+
+@pytest.mark.parametrize("places", [(0, 2), (0, 1, 3)])
+def test_only_what_follows_each_other_is_summarised(places: tuple[int, ...]) -> None:
+    talk = Talk(i.Caps())
+    for _ in range(3):
+        talk.turn("u", "a")
+    ids = [item.id for item in talk.state.window]
+    with pytest.raises(Conflict) as refused:
+        talk.tell(i.SummarizeMemory(by=BY, ids=tuple(ids[place] for place in places), summary="s", content="t"))
+    assert refused.value.details == {"reason": "range"}
+
+
+def test_a_summary_s_range_is_of_entries_also_when_a_plan_stands_at_its_edge() -> None:
+    """Rulings 34: plans stand outside the tree, so a range that began with one could not be recalled."""
+    talk = Talk(i.Caps())
+    talk.tell(i.StartRun(by=BY, run="run_g", kind="goal", content="/goal see the sea"))
+    task = f.PlanTask(id="t1", title="look", kind="delay", depends_on=(), status="pending", delay_s=0)
+    talk.tell(i.PlanProposed(by=BY, run="run_g", attempt=1, goal="see the sea", tasks=(task,)))
+    talk.tell(i.Wake(by=BY))
+    talk.tell(i.AttemptEnded(by=BY, run="run_g", task="answer", attempt=1, outcome="done", result="blue"))
+    talk.turn("u", "a")
+    talk.turn("u", "a")
+    ids = tuple(item.id for item in talk.state.window)
+    assert ids[2] == "run_g.p"
+    talk.tell(i.SummarizeMemory(by=BY, ids=ids[2:5], summary="s"), contents=talk.words)
+    (summary,) = talk.state.summaries
+    assert (summary.first, summary.last, summary.entries) == ("run_000001.u", "run_000001.a1", 3)
+    assert [item.id for item in talk.state.window] == [*ids[:2], *ids[5:]]
+
+
+def test_new_words_and_a_pin_come_in_one_request_and_the_same_again_is_no_fact() -> None:
+    talk = Talk(i.Caps())
+    talk.turn("remember: 7", "yes")
+    answer = talk.tell(i.UpdateMemory(by=BY, id="run_000001.u", content="remember: 8888", pinned=True))
+    assert isinstance(answer, i.MemoryChanged)
+    assert (answer.bytes_before, answer.bytes_after, answer.already) == (14, 17, False)
+    assert talk.state.window[0] == f.WindowItem(
+        id="run_000001.u", role="user", kind="message", bytes=14, pinned=True
+    )  # fmt: skip
+    before = len(talk.log)
+    again = talk.tell(i.UpdateMemory(by=BY, id="run_000001.u", pinned=True))
+    assert isinstance(again, i.MemoryChanged)
+    assert again.already
+    assert len(talk.log) == before
+    talk.tell(i.UpdateMemory(by=BY, id="run_000001.u", pinned=False))
+    assert not talk.state.window[0].pinned
+
+
+def test_nothing_can_be_loaded_where_nothing_may_leave() -> None:
+    """Rulings 33: a load evicts the oldest that is not pinned; the current turn stays."""
+    talk = Talk(i.Caps(ram_entries=2))
+    talk.turn("u", "a")
+    gone = talk.state.tombstones[0].id if talk.state.tombstones else "old"
+    talk.tell(i.UpdateMemory(by=BY, id=talk.state.window[0].id, pinned=True))
+    item = f.WindowItem(id=gone, role="user", kind="message", bytes=1, loaded=True)
+    with pytest.raises(Conflict) as refused:
+        talk.tell(i.LoadMemory(by=BY, id=gone), items={gone: item})
+    assert refused.value.details == {"reason": "full"}
+    assert len(talk.state.window) == 2
+
+
+# ---- what the budget can't have -------------------------------------------------------------------------------------
+
+
+def test_evicting_stops_at_the_current_turn_and_at_pins() -> None:
+    """The high mark may lie below what may not leave: then all else has left, and the rest stays."""
+    talk = Talk(i.Caps(ram_entries=4, high_water=0.25))
+    talk.turn("u", "a")
+    talk.tell(i.UpdateMemory(by=BY, id="run_000001.u", pinned=True))
+    talk.turn("u", "a")
+    talk.turn("u", "a")
+    assert [item.id for item in talk.state.window] == ["run_000001.u", "run_000003.u", "run_000003.a1"]
+
+
+def test_where_nothing_may_leave_nothing_is_evicted_and_the_log_goes_on() -> None:
+    """The smallest memory that can be set: a pin and the current turn are more than it has room for."""
+    talk = Talk(i.Caps(ram_entries=2))
+    talk.turn("u", "a")
+    talk.tell(i.UpdateMemory(by=BY, id=talk.state.window[-1].id, pinned=True))
+    talk.tell(i.StartRun(by=BY, run="run_x", kind="chat", content="now"))
+    talk.tell(i.AddInput(by=BY, mode="steer", content="also"))
+    talk.tell(i.AttemptEnded(by=BY, run="run_x", task="answer", attempt=1, outcome="done", result="r"))
+    assert [item.id for item in talk.state.window][1:] == ["run_x.u", "run_x.i1"]
+    before = len(talk.log)
+    talk.tell(i.SetMode(by=BY, mode="paused"))
+    assert len(talk.log) == before + 1, "the mode, and no eviction of nothing"
+    assert replayed(talk) == talk.state
+
+
+# ---- what the manager reports ---------------------------------------------------------------------------------------
+
+
+def test_a_range_that_could_not_be_summarised_stays_and_is_told() -> None:
+    """S7: failure keeps the original."""
+    talk = Talk(i.Caps())
+    talk.turn("u", "a")
+    window = talk.state.window
+    ids = [item.id for item in window]
+    talk.tell(i.CompactFailed(by=SELF, first=ids[0], last=ids[1], count=2, reason="no answer"))
+    event, warning = (decode_fact(body) for body in talk.log[-2:])
+    assert isinstance(event, f.MemoryEvent)
+    assert isinstance(warning, f.Warned)
+    assert (event.event, event.count, event.range, event.reason) == ("failed", 2, (ids[0], ids[1]), "no answer")
+    assert event.bytes_before == event.bytes_after == talk.state.window_bytes
+    assert (warning.code, warning.source) == ("memory_failed", "memory")
+    assert talk.state.window == window
+
+
+def test_retention_takes_the_words_only_of_what_working_memory_does_not_hold() -> None:
+    talk = Talk()
+    for _ in range(8):
+        talk.turn("u" * 10, "a" * 10)
+    held = [item.id for item in (*talk.state.window, *talk.state.tombstones)]
+    talk.tell(i.Prune(by=SELF, ids=("long_gone", *held[:2], "gone_too")))
+    event = decode_fact(talk.log[-1])
+    assert isinstance(event, f.MemoryEvent)
+    assert (event.event, event.ids, event.count, event.range) == (
+        "prune", ("long_gone", "gone_too"), 2, ("long_gone", "gone_too"),
+    )  # fmt: skip
+    before = len(talk.log)
+    talk.tell(i.Prune(by=SELF, ids=tuple(held)))
+    assert len(talk.log) == before, "nothing to take, no fact"
+
+
+def test_a_plan_of_many_words_is_kept_in_part() -> None:
+    tasks = tuple(
+        f.PlanTask(id=f"t{n}", title="ü" * 200, kind="delay", depends_on=(), status="pending", delay_s=0)
+        for n in range(20)
+    )
+    talk = Talk(i.Caps())
+    talk.tell(i.StartRun(by=BY, run="run_g", kind="goal", content="g"))
+    talk.tell(i.PlanProposed(by=BY, run="run_g", attempt=1, goal="g", tasks=tasks))
+    talk.tell(i.Wake(by=BY))
+    talk.tell(i.AttemptEnded(by=BY, run="run_g", task="answer", attempt=1, outcome="done", result="r"))
+    end = decode_fact(talk.log[-1])
+    assert isinstance(end, f.RunCompleted)
+    assert end.plan is not None
+    assert end.plan.endswith("…")
+    assert len(end.plan.encode()) <= 2_048
+
+
+def test_what_is_pinned_or_loaded_is_no_part_of_a_range() -> None:
+    talk = Talk()
+    for n in range(4):
+        talk.turn(f"u{n}", f"a{n}")
+    ids = [item.id for item in talk.state.window]
+    talk.tell(i.UpdateMemory(by=BY, id=ids[0], pinned=True))
+    item = f.WindowItem(id="old", role="user", kind="message", bytes=2, loaded=True)
+    talk.tell(i.LoadMemory(by=BY, id="old"), items={"old": item})
+    found = next_range(talk.state, CAPS, going=True)
+    assert found is not None
+    assert not {ids[0], "old"} & set(found.ids)
+
+
+def test_with_nothing_but_the_current_turn_there_is_no_range() -> None:
+    talk = Talk(i.Caps(ram_entries=2, low_water=0.1))
+    talk.tell(i.StartRun(by=BY, run="run_x", kind="chat", content="now"))
+    assert next_range(talk.state, talk.caps, going=True) is None
+
+
+def test_what_was_evicted_is_summarised_also_where_nothing_else_is_held() -> None:
+    gone = tuple(f.WindowItem(id=f"e{n}", role="user", kind="message", bytes=9) for n in range(TOMBSTONES_HIGH))
+    state = Session(key="s", agent="default", owner="local", seq=9, leaf="e99", tombstones=(*gone[:-1],
+                    msgspec.structs.replace(gone[-1], role="assistant")))  # fmt: skip
+    found = next_range(state, CAPS, going=False)
+    assert found is not None
+    assert (found.first, found.last, found.entries) == ("e0", f"e{TOMBSTONES_HIGH - 1}", TOMBSTONES_HIGH)
+    fewer = msgspec.structs.replace(state, tombstones=gone[1:])
+    assert next_range(fewer, CAPS, going=False) is None
