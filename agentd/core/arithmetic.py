@@ -112,10 +112,7 @@ def _bounded(value: Fraction) -> Fraction:
 def _number(value: Fraction) -> str:
     if value.denominator == 1:
         return str(value.numerator)
-    try:
-        return f"{float(value):.{DIGITS_SHOWN}g}"
-    except OverflowError:
-        return str(value)
+    return f"{float(value):.{DIGITS_SHOWN}g}"  # any fraction within VALUE_BITS_MAX is a float
 
 
 def _shown_as(expression: str) -> str:

@@ -49,8 +49,10 @@ def _step(draft: Draft, run: Run) -> bool:
 
 
 def _begin(draft: Draft, run: Run) -> None:
-    """run.started makes the user's entry. A given leaf moves the window, which comes with the fact."""
-    parent = run.leaf_id if run.leaf_id is not None else draft.state.leaf
+    """run.started makes the user's entry. A given leaf moves the window, which comes with the fact. A run of an epoch
+    that is over goes on from where that was, be it nowhere (rulings 21)."""
+    old = run.epoch != draft.state.epoch
+    parent = run.leaf_id if run.leaf_id is not None or old else draft.state.leaf
     window = None
     if run.leaf_id is not None and run.leaf_id != draft.state.leaf:
         window = within(draft.given.paths.get(run.leaf_id, ()), draft.given.caps)

@@ -70,7 +70,8 @@ def blocked_by(run: Run, task: Task, paused: bool, dispatch: int) -> tuple[Block
         return (Blocked(kind="timer"),)
     if paused:
         return (Blocked(kind="pause"),)
-    return (Blocked(kind="permit" if task.spec.id in run.queued else "cap"),)
+    room = len(run.queued) + run.active < dispatch
+    return (Blocked(kind="permit" if room or task.spec.id in run.queued else "cap"),)
 
 
 def needs_person(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -115,8 +116,6 @@ def _concerned(task: Task) -> bool:
 
 def _settled(draft: Draft, run: Run, task_id: str) -> bool:
     task = run.tasks[task_id]
-    if task.status != "pending":
-        return False
     if not may_start(run, task):
         why = next(dep for dep in task.spec.depends_on if not _good(run, dep))
         _tell(draft, run, task_id, "skipped", f"{why} did not end as done", cause=_skip_cause(why))

@@ -53,7 +53,7 @@ def test_gates_questions_and_reviews_block_and_say_what_decides_them() -> None:
     shell.plan(task("question", "q", question="sure?"), model("a", "g"), model("b"), gates=(gate("g"),))
     shell.end(next(work for work in due(shell.state) if work.task == "b"), "needs_review")
     assert beat(shell.state, False).status == "blocked"
-    assert set(suggestions(shell)) == {"approve", "answer", "review"} or "approve" in suggestions(shell)
+    assert suggestions(shell) == ["approve", "answer", "review"]
 
 
 def test_who_is_no_operator_gets_no_action_that_needs_one() -> None:
@@ -66,9 +66,37 @@ def test_who_is_no_operator_gets_no_action_that_needs_one() -> None:
     assert reduced[0].action is None
 
 
-def test_a_queue_without_a_run_in_progress_is_watched() -> None:
+def test_a_run_that_waits_for_a_permit_is_watched() -> None:
     shell = Shell()
     shell.models = 0
     shell.chat()
     shell.chat()
     assert beat(shell.state, False).status == "watching"
+
+
+def test_who_may_decide_keeps_every_action() -> None:
+    shell = Shell()
+    shell.plan(model("a", "g"), gates=(gate("g"),))
+    everything = beat(shell.state, False).suggestions
+    assert permitted(everything, True) == everything
+
+
+def test_a_session_resumes_itself_and_only_the_server_s_pause_needs_an_operator() -> None:
+    """Rulings 16, 22: chat may resume its own session, `*` is the operator's."""
+    shell = Shell()
+    shell.tell(i.SetMode(by=BY, mode="paused"))
+    shell.chat()
+    for server_paused in (False, True):
+        (found,) = permitted(beat(shell.state, server_paused).suggestions, False)
+        assert (found.action is None) == server_paused
+
+
+def test_runs_that_were_held_and_may_begin_now_are_watched() -> None:
+    """Between a resume of the server and the session's own next step nothing is in progress."""
+    shell = Shell()
+    shell.server_paused = True
+    shell.chat()
+    shell.chat()
+    assert beat(shell.state, True).status == "blocked"
+    found = beat(shell.state, False)
+    assert (found.status, found.message) == ("watching", "2 runs queued")

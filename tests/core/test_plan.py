@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentd.core.plan import TEXT_CHARS_MAX, Proposal, problems, read_proposal
@@ -35,6 +36,7 @@ BAD: list[tuple[Proposal, str, str]] = [
     (Proposal(tasks=(model("a", output="k"), model("b", output="k"))), "$.tasks", "without a merge rule"),
     (Proposal(tasks=(task("tool", "a", tool="text", schema={}),)), "$.tasks[0].schema", "has no schema"),
     (Proposal(tasks=(model("a", schema={"type": 7}),)), "$.tasks[0].schema", "no JSON Schema"),
+    (Proposal(tasks=(task("tool", "a", tool="text", schema={"type": 7}),)), "$.tasks[0].schema", "has no schema"),
     (Proposal(tasks=(task("delay", "a", delay_s=1.0, invariants=(f.Invariant(path="$.x", op="exists"),)),)),
      "$.tasks[0].invariants", "belong to a model task"),
     (Proposal(tasks=(model("a", invariants=(f.Invariant(path="$.x", op="exists"),) * 40),)), "$.tasks[0].invariants",
@@ -76,3 +78,52 @@ def test_a_model_s_words_never_raise(text: Any) -> None:
     plan, found = read_proposal(text, 10)
     assert plan is None
     assert found
+
+
+GOOD = {
+    "tasks": [
+        {"id": "a", "title": "A", "prompt": "do a", "output": "k", "schema": {"type": "object"},
+         "invariants": [{"path": "$.x", "op": "exists"}]},
+        {"id": "t", "title": "T", "kind": "tool", "tool": "text", "input": {"x": 1}, "depends_on": ["a", "g"]},
+        {"id": "q", "title": "Q", "kind": "question", "question": "sure?", "schema": {"type": "boolean"}},
+        {"id": "j", "title": "J", "kind": "join", "depends_on": ["t", "q"], "need": 1},
+        {"id": "d", "title": "D", "kind": "delay", "delay_s": 2.5, "depends_on": ["j"]},
+    ],
+    "gates": [{"id": "g", "title": "G", "depends_on": ["a"]}],
+}  # fmt: skip
+
+
+def test_a_model_s_json_is_a_plan_also_with_prose_around_it() -> None:
+    """What a task may have from a model is taken; every model task may use the tools there are, and only those."""
+    text = "Here is the plan:\n```json\n" + msgspec.json.encode(GOOD).decode() + "\n```\nShall I start?"
+    plan, found = read_proposal(text, 10, TOOLS)
+    assert found == ()
+    assert plan is not None
+    assert not problems(plan, 10, TOOLS)
+    a, t, q, j, d = plan.tasks
+    assert (a.kind, a.prompt, a.output, a.tools, a.schema) == ("model", "do a", "k", ("text",), {"type": "object"})
+    assert a.invariants == (f.Invariant(path="$.x", op="exists"),)
+    assert (t.tool, t.input, t.depends_on, t.tools, t.prompt) == ("text", {"x": 1}, ("a", "g"), (), None)
+    assert (q.question, j.need, d.delay_s) == ("sure?", 1, 2.5)
+    assert plan.gates == (f.PlanGate(id="g", title="G", depends_on=("a",), status="pending"),)
+    assert {one.status for one in plan.tasks} == {"pending"}
+    assert (plan.fail_policy, plan.groups) == ("stop_all", ())
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "message"),
+    [
+        ({"tasks": [{"id": "a", "title": "A", "effect": "none"}]}, "$.tasks[0]", "unknown field"),
+        ({"tasks": [{"id": "a", "title": "A", "retry": {"attempts": 99}}]}, "$.tasks[0]", "unknown field"),
+        ({"tasks": [{"id": "a", "title": "A", "kind": "shell"}]}, "$.tasks[0].kind", "Invalid enum value"),
+        ({"tasks": [{"id": "a", "title": "A", "input": "x"}]}, "$.tasks[0].input", "Expected `object | null`"),
+        ({"tasks": []}, "$.tasks", "at least one task"),
+        ({"tasks": [{"id": "t", "title": "T", "kind": "tool", "tool": "rm"}]}, "$.tasks[0].tool", "no tool rm"),
+    ],
+)  # fmt: skip
+def test_what_a_model_may_not_say_is_told_with_its_place(change: Any, path: str, message: str) -> None:
+    """Effects, retries and permissions are not a model's to give (L13)."""
+    plan, (found,) = read_proposal(msgspec.json.encode(change).decode(), 10, TOOLS)
+    assert plan is None
+    assert found.path == path
+    assert message in found.message

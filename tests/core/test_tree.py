@@ -85,3 +85,13 @@ def test_a_session_with_words_of_its_own_keeps_its_leaf() -> None:
     state = decide(shell.state, i.Import(by=BY, timestamp_ms=1, reason="x", items=items(2)), given()).state
     assert state.leaf == leaf
     assert state.imported == (1,)
+
+
+def test_what_working_memory_holds_of_an_imported_entry_is_within_its_share() -> None:
+    small = f.ImportedItem(id="imp:1:s:1", kind="message", role="user", content="ünder", ts=1)
+    large = f.ImportedItem(id="imp:1:s:2", kind="message", role="user", content="x" * 200, ts=1)
+    note = f.ImportedItem(id="imp:1:s:3", kind="summary", role="system", content="said before", ts=1)
+    state = Session(key="s", agent="default", owner="local")
+    state = decide(state, i.Import(by=BY, timestamp_ms=1, reason="x", items=(small, large, note)), given()).state
+    assert [(one.id, one.bytes) for one in state.window] == [("imp:1:s:1", 6), ("imp:1:s:2", 450 // 4)]
+    assert state.leaf == "imp:1:s:2", "a summary is no entry of the tree"
