@@ -84,7 +84,10 @@ def _diagnosed(text: bytes, error: Exception) -> BadFrame:
         return BadFrame(
             UnknownType(f"unknown type {_shown(name)}", hint="See docs/protocol.md for the types."), request
         )
-    path = _surrogate(value, "$")
+    try:
+        path = _surrogate(value, "$")
+    except RecursionError:  # newer Pythons let `json` go deeper than their own functions
+        return BadFrame(InvalidFrame("the frame is nested too deeply", hint="Send one flat JSON object."), request)
     if path is not None:
         return BadFrame(
             InvalidPayload("text holds a lone surrogate, which no UTF-8 can carry", path=path,
@@ -117,7 +120,11 @@ def _shown(name: str) -> str:
 
 
 def _surrogate(value: Any, path: str) -> str | None:
-    """Where the first text with a lone surrogate is; depth is bounded by what `json.loads` accepted."""
+    """Where the first text with a lone surrogate is.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
     if isinstance(value, str):
         return path if any("\ud800" <= char <= "\udfff" for char in value) else None
     if isinstance(value, dict):
