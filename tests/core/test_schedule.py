@@ -45,7 +45,7 @@ def test_each_dependency_that_is_open_is_named_by_its_kind() -> None:
 
 def test_what_could_start_says_whether_permit_cap_timer_or_pause_holds_it() -> None:
     shell = Shell(i.Caps(dispatch=2, workers=1))
-    shell.plan(model("a"), model("b"), model("c"), task("delay", "d", delay_s=5))
+    shell.plan(model("a"), model("b"), model("c"), task("delay", "d", delay_s=5.0))
     assert why(shell, "b") == [("permit", None)], "admitted, no worker is free"
     assert why(shell, "c") == [("cap", None)], "as many as the run may have are admitted"
     assert why(shell, "d") == [("timer", None)]

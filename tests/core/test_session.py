@@ -43,7 +43,7 @@ def test_a_run_that_is_ending_has_begun_what_is_no_longer_due() -> None:
 
 def test_a_delay_and_a_warning_are_timers_and_the_nearest_is_told() -> None:
     shell = Shell(i.Caps(workers=1))
-    shell.plan(task("delay", "d", delay_s=5), model("a"), model("b"))
+    shell.plan(task("delay", "d", delay_s=5.0), model("a"), model("b"))
     assert next_timer(shell.state, False, 2.0) == shell.now + 2_000, "the warning of the saturation"
     assert next_timer(shell.state, False, WARNING_S) == shell.now + 5_000, "the delay"
     assert next_timer(shell.state, False, WARNING_S, after=shell.now + 5_000) == shell.now + 30_000
@@ -59,7 +59,7 @@ def test_no_timer_moves_what_plans_answers_or_is_cancelled() -> None:
         getattr(shell, begin)()
         assert next_timer(shell.state, False, WARNING_S) is None
     shell = Shell()
-    shell.plan(model("a"), task("delay", "d", delay_s=5))
+    shell.plan(model("a"), task("delay", "d", delay_s=5.0))
     shell.tell(i.Cancel(by=BY))
     assert next_timer(shell.state, False, WARNING_S) is None
 
@@ -88,7 +88,7 @@ def test_who_waits_for_which_permit() -> None:
 
 def test_a_plan_waits_for_a_worker_and_only_its_model_tasks_for_a_model() -> None:
     shell = Shell(i.Caps(workers=1, dispatch=2))
-    shell.plan(model("a"), task("tool", "t", tool="text"), model("late"), task("delay", "d", delay_s=9))
+    shell.plan(model("a"), task("tool", "t", tool="text"), model("late"), task("delay", "d", delay_s=9.0))
     assert shell.state.run is not None
     assert shell.state.run.queued == ("t",)
     assert wants(shell.state, False, 2) == (True, False), "the queued one is no model task, and the cap holds the other"

@@ -46,7 +46,7 @@ PLANS: list[tuple[tuple[f.PlanTask, ...], tuple[f.PlanGate, ...], tuple[f.PlanGr
     (MIXED, (), (f.PlanGroup(id="x", fail_policy="continue"),)),
     ((model("one"),), (gate("lone"),), ()),
     (
-        (model("a", required=False), model("x", required=False), model("b", "g2"), task("delay", "w", delay_s=3)),
+        (model("a", required=False), model("x", required=False), model("b", "g2"), task("delay", "w", delay_s=3.0)),
         (gate("g2", "g1"), gate("g1", "a")),
         (),
     ),

@@ -283,7 +283,7 @@ def test_a_retry_in_a_run_that_is_failing_is_refused() -> None:
 
 def test_a_delay_that_is_retried_waits_anew() -> None:
     shell = Shell()
-    shell.plan(task("delay", "d", delay_s=5), model("c"))
+    shell.plan(task("delay", "d", delay_s=5.0), model("c"))
     shell.tell(i.Cancel(by=BY, task="d"))
     shell.wake(seconds=60)
     shell.tell(i.RetryTask(by=BY, task="d"))
