@@ -136,16 +136,14 @@ def _parts(
 ) -> PromptParts:
     """Pins and what was brought back are quoted; all else of the window is the conversation. The newest entries stay
     turns even when they are pinned."""
-    marks = {item.id: item for item in state.window}
     recent = {item.id for item in items[-RECENT_TURNS:]}
-    apart = {name for name, item in marks.items() if (item.pinned and name not in recent) or item.loaded}
-    pinned = [item for item in items if item.id in apart]
+    apart = {item.id for item in state.window if item.loaded or (item.pinned and item.id not in recent)}
     return PromptParts(
         identity=identity,
         current=current,
-        history=tuple(item for item in items if item.id not in apart),
+        history=tuple([item for item in items if item.id not in apart] if apart else items),
         summaries=tuple(summaries),
-        pinned=tuple(pinned),
+        pinned=tuple([item for item in items if item.id in apart] if apart else ()),
         recalled=recalled,
         evidence=evidence,
         plan_summary=plan_summary,
@@ -159,10 +157,12 @@ async def _held(desk: Desk, state: Session) -> tuple[list[Item], list[Item]]:
     if missing:
         rows = await desk.shared.store.entries(missing)
         contents = {**contents, **{name: row.content for name, row in rows.items()}}
-    return (
-        [_item(item, contents) for item in state.window if contents.get(item.id)],
-        [_summary(item.id, contents) for item in state.summaries],
-    )
+    items = [
+        Item(item.id, "plan" if item.kind == "plan" else item.role, item.kind, text)
+        for item in state.window
+        if (text := contents.get(item.id))
+    ]
+    return items, [_summary(item.id, contents) for item in state.summaries]
 
 
 def _item(item: WindowItem, contents: Mapping[str, str]) -> Item:
@@ -222,5 +222,5 @@ def _evidence(desk: Desk, run: Run, name: str) -> Evidence:
 
 
 def _request(assembled: Assembled, purpose: str) -> ModelRequest:
-    messages = tuple(Message(role=message.role, content=message.content) for message in assembled.messages)
+    messages = tuple([Message(message.role, message.content) for message in assembled.messages])
     return ModelRequest(messages=messages, purpose=purpose)  # type: ignore[arg-type]

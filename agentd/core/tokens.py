@@ -5,6 +5,7 @@ asked, because a decision must not depend on which package happens to be install
 """
 
 import math
+from collections.abc import Iterable
 
 
 def byte_length(text: str) -> int:
@@ -12,9 +13,20 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def byte_lengths(texts: Iterable[str]) -> list[int]:
+    """`byte_length` of each, without a call for each: a prompt has some hundred texts."""
+    return [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts]
+
+
 def token_estimate(size_bytes: int, bytes_per_token: float) -> int:
     """Tokens of a text of `size_bytes`, rounded up."""
     return math.ceil(size_bytes / bytes_per_token)
+
+
+def token_estimates(sizes: Iterable[int], bytes_per_token: float) -> int:
+    """Tokens of texts of these sizes, each rounded up by itself, in all."""
+    ceil = math.ceil
+    return sum([ceil(size / bytes_per_token) for size in sizes])
 
 
 def cut_to_bytes(text: str, max_bytes: int) -> str:

@@ -121,7 +121,7 @@ def _forgotten(state: Session, fact: f.MemoryEvent) -> Session:
 
 def held_ids(state: Session) -> list[str]:
     """Everything in working memory: the summaries, then the window, oldest first."""
-    return [*(item.id for item in state.summaries), *(item.id for item in state.window)]
+    return [*[item.id for item in state.summaries], *[item.id for item in state.window]]
 
 
 def imported(state: Session, fact: f.MemoryImported) -> Session:

@@ -30,11 +30,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 def findings(messages: Sequence[Message]) -> list[Finding]:
     """The tasks told of before the current user message, in their order; empty when there are none."""
-    users = [place for place, message in enumerate(messages) if message.role == "user"]
-    if not users or users[-1] == 0:
-        return []
-    before = messages[users[-1] - 1]
-    return _results(before.content) if before.role == "user" else []
+    last = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].role == "user"), 0)
+    before = messages[last - 1] if last else None
+    return _results(before.content) if before is not None and before.role == "user" else []
 
 
 def is_quotation(message: Message) -> bool:

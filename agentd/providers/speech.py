@@ -32,6 +32,7 @@ _ASKS_SAID = re.compile(
     re.I,
 )
 _ASKS_COUNT = re.compile(r"\bhow many (?:earlier |previous )?(?:messages|turns)\b", re.I)
+_ASKS_OF_TALK = re.compile("|".join(one.pattern for one in (_ASKS_NAME, _ASKS_SAID, _ASKS_COUNT)), re.I)
 _ASKS_SELF = re.compile(
     r"\bwho are you\b|\bwhat are you\b|\bwhat(?:'s| is|’s) your name\b|\bare you (?:a|an|real|online)\b", re.I
 )
@@ -88,6 +89,7 @@ class _Talk(msgspec.Struct):
 
     @classmethod
     def before_now(cls, messages: Sequence[Message]) -> "_Talk":
+        """Goes through the whole prompt, so only a question about the talk asks for it."""
         turns = [turn for turn in messages if turn.role in ("user", "assistant") and not is_quotation(turn)]
         last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=len(turns))
         return cls([turn.content[:ASKED_CHARS] for turn in turns[:last] if turn.role == "user"], last)
@@ -100,10 +102,8 @@ def _chat_answer(request: ModelRequest, text: str) -> str:
         )
     whole, text = text, text[:ASKED_CHARS]
     name = agent_name(request.messages)
-    talk = _Talk.before_now(request.messages)
-    about = _about_the_talk(text, talk)
-    if about is not None:
-        return about
+    if _ASKS_OF_TALK.search(text):
+        return _about_the_talk(text, _Talk.before_now(request.messages))
     if _ASKS_SELF.search(text):
         return f"I am {name or 'agentd'}, on agentd's offline provider: I quote, count and calculate, without a model."
     if answer := worked_out(text):
@@ -119,7 +119,7 @@ def _chat_answer(request: ModelRequest, text: str) -> str:
     return f"You wrote: “{quoted(whole)}” — noted by the offline provider, no model is set."
 
 
-def _about_the_talk(text: str, talk: _Talk) -> str | None:
+def _about_the_talk(text: str, talk: _Talk) -> str:
     if _ASKS_NAME.search(text):
         for said in reversed(talk.said):
             if found := _NAME_IS.search(said) or _I_AM.search(said):
@@ -131,9 +131,7 @@ def _about_the_talk(text: str, talk: _Talk) -> str | None:
         place, which = (0, "first") if re.search(r"\b(first|originally)\b", text, re.I) else (-1, "last")
         said = quoted(talk.said[place])
         return f"The {which} thing you said was: “{said}” I have {_count(talk.earlier)}. (offline provider)"
-    if _ASKS_COUNT.search(text):
-        return f"I have {_count(talk.earlier)}. (offline provider)"
-    return None
+    return f"I have {_count(talk.earlier)}. (offline provider)"
 
 
 def _count(earlier: int) -> str:

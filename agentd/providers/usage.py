@@ -18,7 +18,8 @@ def estimated_usage(
     request: ModelRequest, content: str, calls: tuple[ToolCall, ...], *, model: str | None, ttft_ms: int | None
 ) -> Usage:
     """The usage of one finished call, by its characters."""
-    asked = sum(len(message.content) + _length(message.tool_calls) for message in request.messages)
+    asked = sum([len(message.content) for message in request.messages])
+    asked += sum([_length(message.tool_calls) for message in request.messages if message.tool_calls])
     return Usage(
         model=model,
         input_tokens=tokens_of(asked),
