@@ -1,7 +1,9 @@
 """The identity files of each agent, merged, and read again when one of them changed (S11).
 
-A turn begins with a look at the files' times (a few `stat` calls, about 10 µs in all, no reads); only a changed set is
-read, in a thread.
+A turn begins with a look at the files' times (a few `stat` calls, no reads); only a changed set is read, in a thread.
+All who ask before the loop has turned share one look: callbacks run in the order they were scheduled, so whoever runs
+before the look is given up was on his way before it was taken, and no edit made before his turn can be missing in it.
+A look costs about 12 µs, which was 5 % of a chat turn while each turn took its own.
 """
 
 import asyncio
@@ -28,11 +30,12 @@ class IdentityFiles:
         self._directory = directory
         self._budget = budget_bytes
         self._known: dict[str, tuple[_Mark, Identity]] = {}
+        self._looks: dict[str, _Mark] = {}  # of this turn of the loop
 
     def current(self, agent: str) -> Identity | None:
         """The merged identity when no file changed since it was read; None when it has to be read."""
         known = self._known.get(agent)
-        return known[1] if known is not None and known[0] == self._mark(agent) else None
+        return known[1] if known is not None and known[0] == self._look(agent) else None
 
     async def read(self, agent: str) -> Identity:
         """The merged identity of the files as they are now; what can't be read is missing, and is warned of."""
@@ -50,10 +53,21 @@ class IdentityFiles:
         known = self._known.get(agent)
         return known[1] if known is not None else await self.read(agent)
 
+    def _look(self, agent: str) -> _Mark:
+        """The mark as somebody saw it in this turn of the loop."""
+        mark = self._looks.get(agent)
+        if mark is None:
+            if not self._looks:
+                asyncio.get_running_loop().call_soon(self._looks.clear)
+            mark = self._looks[agent] = self._mark(agent)
+        return mark
+
     def _mark(self, agent: str) -> _Mark:
         """Which files count and when they changed; texts and `os.stat`, because each turn begins with it."""
         own, common = f"{self._directory}/{agent}", str(self._directory)
-        return tuple(_stat(f"{own}/{name}.md") or _stat(f"{common}/{name}.md") for name in NAMES)
+        if not os.access(own, os.F_OK):  # most agents have no files of their own: one question instead of four
+            return tuple([_stat(f"{common}/{name}.md") for name in NAMES])
+        return tuple([_stat(f"{own}/{name}.md") or _stat(f"{common}/{name}.md") for name in NAMES])
 
     def _read(self, agent: str) -> tuple[_Mark, Identity]:
         mark = self._mark(agent)
