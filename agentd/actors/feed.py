@@ -198,17 +198,13 @@ class Stream:
         self.text = ""
         self._session = session
         self._clock = clock
-        self._parts: list[str] = []
-        self.pending = 0
-
-    def add(self, text: str) -> None:
-        self._parts.append(text)
-        self.pending += len(text)
+        self.parts: list[str] = []  # not in `text` yet
+        self.pending = 0  # code points in them
 
     def gather(self) -> None:
-        if self._parts:
-            self.text += "".join(self._parts)
-            self._parts.clear()
+        if self.parts:
+            self.text += "".join(self.parts)
+            self.parts.clear()
             self.pending = 0
 
     def frame(self, offset: int) -> bytes:
@@ -273,7 +269,8 @@ class Feed:
         if stream is None or not text:
             return
         first = not stream.text and not stream.pending
-        stream.add(text)
+        stream.parts.append(text)
+        stream.pending += len(text)
         if first or stream.pending >= FLUSH_CHARS:
             self.flush()
         elif self._flush is None:
@@ -302,17 +299,17 @@ class Feed:
     # ---- figures on change ------------------------------------------------------------------------------------------
 
     def state_changed(self, make: Callable[[], bytes]) -> None:
-        """Tell `agent.state` now, or at the end of the quarter of a second; the last one is always told."""
+        """Tell `agent.state` at once, so that it leaves with the facts that changed it, or at the end of the quarter of
+        a second; the last one is always told."""
         if self._state_timer is not None or not self.followers:
             return
-        wait = self._state_at + STATE_EVERY_S - self.clock.monotonic_s()
-
-        def tell() -> None:
-            self._state_timer = None
-            self._state_at = self.clock.monotonic_s()
-            self.signal(make())
-
-        if wait <= 0:
-            self._state_timer = self.clock.call_later(0, tell)
+        wait_s = self._state_at + STATE_EVERY_S - self.clock.monotonic_s()
+        if wait_s <= 0:
+            self._tell_state(make)
         else:
-            self._state_timer = self.clock.call_later(wait, tell)
+            self._state_timer = self.clock.call_later(wait_s, lambda: self._tell_state(make))
+
+    def _tell_state(self, make: Callable[[], bytes]) -> None:
+        self._state_timer = None
+        self._state_at = self.clock.monotonic_s()
+        self.signal(make())

@@ -96,11 +96,18 @@ def find_shapes(text: str) -> tuple[str, list[str]]:
     if "-----" in text and "private key" in lower:
         text = _without_keys(text, rules)
     for rare, shapes in _BY_RARE:
-        if any(char in text for char in rare):
-            for shape in shapes:
-                if any(letters in lower for letters in shape.letters):
-                    text = _without(text, shape, rules)
+        for char in rare:  # a plain loop: each chat turn passes here, and mostly finds nothing
+            if char in text:
+                text = _without_shapes(text, lower, shapes, rules)
+                break
     return text, rules
+
+
+def _without_shapes(text: str, lower: str, shapes: tuple[_Shape, ...], rules: list[str]) -> str:
+    for shape in shapes:
+        if any(letters in lower for letters in shape.letters):
+            text = _without(text, shape, rules)
+    return text
 
 
 def _without(text: str, shape: _Shape, rules: list[str]) -> str:
