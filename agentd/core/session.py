@@ -5,7 +5,7 @@ counts once the facts are stored. A refusal is an `AgentdError` and leaves no fa
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -120,31 +120,32 @@ def next_timer(state: Session, server_paused: bool, warning_s: float, after: int
     return min((at for at in times if at is not None and at > after), default=None)
 
 
-class Wants(NamedTuple):
-    """What a session waits for: a worker, a model permit, and whether a worker without a model permit would do."""
-
-    worker: bool = False
-    model: bool = False
-    worker_alone: bool = False
-
-
-def wants(state: Session, server_paused: bool, dispatch: int) -> Wants:
-    """Whether something of it would start with one more worker, and with one more model permit. What a timer or the
-    dispatch cap holds back waits for no permit; a held session waits for none."""
+def wants(state: Session, server_paused: bool, dispatch: int) -> tuple[bool, bool]:
+    """What it would take for something of it to start: a worker, a model permit, both, or nothing that a permit could
+    give. What a timer or the dispatch cap holds back waits for no permit; a held session waits for none."""
     current = state.run
     if current is None or server_paused or state.mode == "paused" or current.state not in ("running", "waiting"):
-        return Wants()
+        return False, False
     if current.failing is not None:
-        return Wants()
+        return False, False
     if current.phase == "planning":
-        return Wants(model=not current.planning.active)
+        return False, not current.planning.active
     if current.phase == "answering":
-        return Wants(model=not current.answer.active)
-    waiting = list(current.queued)
-    if len(current.queued) + current.active < dispatch:
-        waiting.extend(name for name in current.ready if startable(current, name) and not current.tasks[name].open_deps)
-    models = [current.tasks[name].spec.kind == "model" for name in waiting]
-    return Wants(bool(waiting), any(models), not all(models))
+        return False, not current.answer.active
+    tasks, waiting = current.tasks, False
+    for name in current.queued:
+        if tasks[name].spec.kind != "model":
+            return True, False
+        waiting = True
+    room = dispatch - len(current.queued) - current.active
+    for name in current.ready:
+        if room <= 0:
+            break
+        if startable(current, name) and not tasks[name].open_deps:
+            if tasks[name].spec.kind != "model":
+                return True, False
+            waiting, room = True, room - 1
+    return waiting, waiting
 
 
 # ---- runs -------------------------------------------------------------------------------------------------------
