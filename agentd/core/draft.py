@@ -86,11 +86,11 @@ class Draft:
         return self.state.runs.get(run) or self._runs[run]
 
     def close(self, answer: Answer | None) -> Decision:
-        facts = tuple(self._figured(fact) for fact in self.facts)
-        return Decision(facts=facts, state=self.state, answer=answer)
+        facts = [self._figured(fact) if isinstance(fact, AgentProgress) else fact for fact in self.facts]
+        return Decision(facts=tuple(facts), state=self.state, answer=answer)
 
-    def _figured(self, fact: AnyFact) -> AnyFact:
-        if not isinstance(fact, AgentProgress) or fact.run is None:
+    def _figured(self, fact: AgentProgress) -> AgentProgress:
+        if fact.run is None:
             return fact
         run = self.run(fact.run)
         if run.kind == "chat":  # it has no plan, so there is nothing to tell

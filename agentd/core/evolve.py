@@ -1,8 +1,8 @@
 """evolve(state, fact) -> state: the only thing that ever changes a session's state, live and when rebuilding.
 
-One function for each fact that means something to the state; facts that only tell are not in the table. Nothing here
-decides: what is checked is that the fact may follow (numbers and lifecycle tables), because a stored fact that may not
-is damage that has to be seen.
+One function for each fact that means something to the state, in one of two tables: what changes only a run, and what
+changes the session. Facts that only tell are in neither. Nothing here decides: what is checked is that the fact may
+follow (numbers and lifecycle tables), because a stored fact that may not is damage that has to be seen.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,20 @@ def evolve(state: Session, fact: f.AnyFact) -> Session:
     """
     if fact.seq != state.seq + 1:
         raise IllegalMove(f"{state.key}: fact {fact.seq} after {state.seq}")
-    rule = _RULES.get(type(fact))
-    if rule is not None:
-        state = rule(state, fact)
-    run = state.runs.get(fact.run) if fact.run is not None else None
-    if run is not None and fact.run_seq is not None and run.run_seq != fact.run_seq:
-        state = _with(state, replace(run, run_seq=fact.run_seq))
+    kind = type(fact)
+    if (of_session := _OF_SESSION.get(kind)) is not None:
+        state = of_session(state, fact)
     if fact.grounds is not None and fact.grounds.caps is not None:
         state = replace(state, caps=known_caps(state.caps or Caps(), fact.grounds.caps))
-    return replace(state, seq=fact.seq, ts=fact.ts)
+    run = state.runs.get(fact.run) if fact.run is not None else None
+    if (of_run := _OF_RUN.get(kind)) is not None:
+        run = of_run(_run_of(state, fact), fact)
+    if run is None:
+        return replace(state, seq=fact.seq, ts=fact.ts)
+    if fact.run_seq is not None and run.run_seq != fact.run_seq:
+        run = replace(run, run_seq=fact.run_seq)
+    # One new state a fact: half of what rules cost is making values that the next line takes apart again.
+    return replace(state, runs={**state.runs, run.id: run}, seq=fact.seq, ts=fact.ts)
 
 
 def known_caps(before: Caps, told: dict[str, int | float | bool]) -> Caps:
@@ -149,11 +154,6 @@ def _input(state: Session, fact: f.RunInput) -> Session:
     return _with(state, replace(run, inputs=left, tip=fact.entry))
 
 
-def _moved(state: Session, fact: f.RunWaiting | f.RunContinued | f.RunCancelling) -> Session:
-    run = _run_of(state, fact)
-    return _with(state, replace(run, state=run_moved(run.state, fact.__struct_config__.tag)))  # type: ignore[arg-type]
-
-
 def _ended(state: Session, fact: f.RunEnded) -> Session:
     run = _run_of(state, fact)
     run_moved(run.state, str(fact.__struct_config__.tag))
@@ -167,57 +167,51 @@ def _ended(state: Session, fact: f.RunEnded) -> Session:
     )
 
 
-def _progress(state: Session, fact: f.AgentProgress) -> Session:
-    run = _run_of(state, fact)
+# ---- what changes only a run ------------------------------------------------------------------------------------
+
+
+def _moved(run: Run, fact: f.RunWaiting | f.RunContinued | f.RunCancelling) -> Run:
+    return replace(run, state=run_moved(run.state, fact.__struct_config__.tag))  # type: ignore[arg-type]
+
+
+def _progress(run: Run, fact: f.AgentProgress) -> Run:
     match fact.phase, fact.status:
         case "planner", "received":
-            run = replace(run, planning=Attempt(number=run.planning.number + 1, active=True))
+            return replace(run, planning=Attempt(number=run.planning.number + 1, active=True))
         case "planner", "failed":
-            run = replace(run, planning=replace(run.planning, active=False))
+            return replace(run, planning=replace(run.planning, active=False))
         case "planner", "saturated":
-            run = replace(run, saturated_since=fact.ts, prolonged=False)
+            return replace(run, saturated_since=fact.ts, prolonged=False)
         case "planner", "prolonged_saturation":
-            run = replace(run, prolonged=True)
+            return replace(run, prolonged=True)
         case "workers", "queued":
-            run = graph.admitted(run, fact.admitted)
+            return graph.admitted(run, fact.admitted)
         case "workers", "ready" | "skipped":
-            run = replace(run, phase="answering")
+            return replace(run, phase="answering")
         case "execution", "started":
-            run = replace(run, answer=Attempt(number=run.answer.number + 1, active=True))
+            return replace(run, answer=Attempt(number=run.answer.number + 1, active=True))
         case "execution", "complete" | "failed":
-            run = replace(run, answer=replace(run.answer, active=False))
-    return _with(state, run)
+            return replace(run, answer=replace(run.answer, active=False))
+    return run
 
 
-def _status(state: Session, fact: f.AgentStatus) -> Session:
-    run = _run_of(state, fact)
+def _status(run: Run, fact: f.AgentStatus) -> Run:
     if fact.task in run.tasks:
-        return _with(state, graph.status_told(run, fact))
+        return graph.status_told(run, fact)
     recoveries = fact.recovery if fact.recovery is not None else 0
     usage = graph.added(run.usage, fact.usage)
     if fact.task == "answer":
-        run = replace(run, answer=replace(run.answer, active=False), recoveries=recoveries, usage=usage)
-    elif fact.task == "planning":
-        run = replace(run, planning=replace(run.planning, active=False), recoveries=recoveries, usage=usage)
-    else:
-        raise IllegalMove(f"{state.key}: fact {fact.seq} names task {fact.task}, which is not in the plan")
-    return _with(state, run)
+        return replace(run, answer=replace(run.answer, active=False), recoveries=recoveries, usage=usage)
+    if fact.task == "planning":
+        return replace(run, planning=replace(run.planning, active=False), recoveries=recoveries, usage=usage)
+    raise IllegalMove(f"{fact.session}: fact {fact.seq} names task {fact.task}, which is not in the plan")
 
 
-def _plan(state: Session, fact: f.AgentPlan) -> Session:
-    return _with(state, graph.planned(_run_of(state, fact), fact))
+def _call(run: Run, fact: f.ToolCalled | f.ToolResult | f.ToolFailed) -> Run:
+    return graph.call_told(run, fact) if fact.task in run.tasks else run
 
 
-def _gate(state: Session, fact: f.GateDecided) -> Session:
-    return _with(state, graph.gate_told(_run_of(state, fact), fact))
-
-
-def _call(state: Session, fact: f.ToolCalled | f.ToolResult | f.ToolFailed) -> Session:
-    run = _run_of(state, fact)
-    return _with(state, graph.call_told(run, fact)) if fact.task in run.tasks else state
-
-
-_RULES: dict[type, Callable[[Session, Any], Session]] = {
+_OF_SESSION: dict[type, Callable[[Session, Any], Session]] = {
     f.SessionCreated: _created,
     f.SessionMode: _mode,
     f.SessionEpoch: _epoch,
@@ -228,16 +222,19 @@ _RULES: dict[type, Callable[[Session, Any], Session]] = {
     f.RunAccepted: _accepted,
     f.RunStarted: _started,
     f.RunInput: _input,
-    f.RunWaiting: _moved,
-    f.RunContinued: _moved,
-    f.RunCancelling: _moved,
     f.RunCompleted: _ended,
     f.RunFailed: _ended,
     f.RunCancelled: _ended,
+}
+
+_OF_RUN: dict[type, Callable[[Run, Any], Run]] = {
+    f.RunWaiting: _moved,
+    f.RunContinued: _moved,
+    f.RunCancelling: _moved,
     f.AgentProgress: _progress,
     f.AgentStatus: _status,
-    f.AgentPlan: _plan,
-    f.GateDecided: _gate,
+    f.AgentPlan: graph.planned,
+    f.GateDecided: graph.gate_told,
     f.ToolCalled: _call,
     f.ToolResult: _call,
     f.ToolFailed: _call,

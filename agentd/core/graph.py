@@ -1,8 +1,9 @@
 """The plan while it runs: how a status moves a task, and what that opens and closes behind it.
 
 Every count here is kept as facts come, never recounted, so that a fact costs the same in a plan of 10 and of 200
-tasks: `open_deps` on each node, `ready` (pending, all dependencies ended, not admitted), `queued` (admitted, no
-permit), `running`, `settled`. Only an operator's retry of something that had ended recounts (`_reopened`).
+tasks: `open_deps` on each node, `ready` (pending, all dependencies ended, not admitted), `watched` (of these, what does
+not just wait for a permit), `queued` (admitted, no permit), `running`, `settled`. Only an operator's retry of something
+that had ended recounts (`_reopened`).
 """
 
 from collections.abc import Iterable
@@ -49,6 +50,9 @@ def planned(run: Run, fact: AgentPlan) -> Run:
         gates={spec.id: Gate(spec=spec, open_deps=len(spec.depends_on)) for spec in fact.gates},
         dependents={key: tuple(value) for key, value in dependents.items()},
         ready=tuple(task.spec.id for task in tasks.values() if not task.open_deps),
+        watched=tuple(
+            task.spec.id for task in tasks.values() if not task.open_deps and task.spec.kind not in PERMIT_KINDS
+        ),
         planning=replace(run.planning, active=False),
         phase="working",
     )
@@ -58,7 +62,6 @@ def admitted(run: Run, ids: tuple[str, ...]) -> Run:
     """These ready tasks are queued now."""
     if not ids:
         return run
-    gone = set(ids)
     tasks = dict(run.tasks)
     fresh = 0
     for task_id in ids:
@@ -68,7 +71,7 @@ def admitted(run: Run, ids: tuple[str, ...]) -> Run:
     return replace(
         run,
         tasks=tasks,
-        ready=tuple(task_id for task_id in run.ready if task_id not in gone),
+        ready=_beyond(run.ready, ids),
         queued=run.queued + ids,
         accepted_tasks=run.accepted_tasks + fresh,
     )
@@ -76,7 +79,8 @@ def admitted(run: Run, ids: tuple[str, ...]) -> Run:
 
 def status_told(run: Run, fact: AgentStatus) -> Run:
     """A task moved; the counts, its dependents and the run's cause of failure follow."""
-    run = admitted(run, fact.admitted)
+    if fact.admitted:
+        run = admitted(run, fact.admitted)
     old = run.tasks[fact.task]
     status = task_moved(old.status, fact.status)
     fresh = status == "running" and old.spec.kind in PERMIT_KINDS and not old.admitted
@@ -91,11 +95,14 @@ def status_told(run: Run, fact: AgentStatus) -> Run:
         admitted=old.admitted or fresh,
         reviewed=_reviewed(old, fact),
     )
+    pending = old.status == "pending"
+    admitted_before = pending and fact.task in run.queued
     run = replace(
         run,
         tasks={**run.tasks, fact.task: task},
-        ready=_without(run.ready, fact.task) if old.status == "pending" else run.ready,
-        queued=_without(run.queued, fact.task) if old.status == "pending" else run.queued,
+        ready=_without(run.ready, fact.task) if pending and not admitted_before else run.ready,
+        watched=_without(run.watched, fact.task) if run.watched else run.watched,
+        queued=_without(run.queued, fact.task) if admitted_before else run.queued,
         running=_running(run.running, fact.task, old.status, status),
         accepted_tasks=run.accepted_tasks + fresh,
         settled=run.settled + (status in SETTLED) - (old.status in SETTLED),
@@ -106,7 +113,7 @@ def status_told(run: Run, fact: AgentStatus) -> Run:
     if status in TERMINAL:
         run = _closed(run, [(fact.task, status == "done")], fact.ts)
     elif status == "pending":
-        run = _reopened(run) if old.status in TERMINAL else replace(run, ready=(*run.ready, fact.task))
+        run = _reopened(run) if old.status in TERMINAL else _again(run, task)
     if status == "failed" and run.failing is None and fact.cause is not None and policy_of(run, task) != "continue":
         run = replace(run, failing=replace(fact.cause, task=fact.task))
     return _calmed(run)
@@ -182,8 +189,27 @@ def _resumes(task: Task, fact: AgentStatus) -> int | None:
     return fact.resume_at if fact.resume_at is not None else _due(task.spec, fact.ts)
 
 
+def _again(run: Run, task: Task) -> Run:
+    """Back among the ready: another attempt follows."""
+    name, watched = task.spec.id, run.watched
+    if watched is not None and task.spec.kind not in PERMIT_KINDS:
+        watched = (*watched, name)
+    return replace(run, ready=(*run.ready, name), watched=watched)
+
+
+def _beyond(ready: tuple[str, ...], ids: tuple[str, ...]) -> tuple[str, ...]:
+    """`ready` without `ids`, which mostly are its first: then what is left is not looked at one by one."""
+    if ready[: len(ids)] == ids:
+        return ready[len(ids) :]
+    gone = set(ids)
+    return tuple([task_id for task_id in ready if task_id not in gone])
+
+
 def _without(ids: tuple[str, ...], gone: str) -> tuple[str, ...]:
-    return tuple(task_id for task_id in ids if task_id != gone) if gone in ids else ids
+    if gone not in ids:
+        return ids
+    place = ids.index(gone)
+    return ids[:place] + ids[place + 1 :]
 
 
 def _running(ids: tuple[str, ...], task: str, old: str, new: str) -> tuple[str, ...]:
@@ -222,7 +248,7 @@ def _closed_behind(run: Run, node: str, good: bool, ts: int) -> Run:
     behind = run.dependents.get(node, ())
     if not behind:
         return run
-    tasks, gates, ready, void = dict(run.tasks), dict(run.gates), list(run.ready), []
+    tasks, gates, ready, watched, void = dict(run.tasks), dict(run.gates), list(run.ready), list[str](), []
     for name in behind:
         if name in tasks:
             task = tasks[name]
@@ -230,12 +256,18 @@ def _closed_behind(run: Run, node: str, good: bool, ts: int) -> Run:
             tasks[name] = replace(task, open_deps=left, resume_at=_due(task.spec, ts) if not left else task.resume_at)
             if not left and task.status == "pending" and name not in ready:
                 ready.append(name)
+                if task.spec.kind not in PERMIT_KINDS or not may_start(run, task):
+                    watched.append(name)
         else:
             gate = gates[name]
             gates[name] = replace(gate, open_deps=gate.open_deps - 1, void=gate.void or not good)
             if gates[name].void and gates[name].open_deps == 0:
                 void.append((name, False))
-    return _closed(replace(run, tasks=tasks, gates=gates, ready=tuple(ready)), void, ts)
+    run = replace(
+        run, tasks=tasks, gates=gates, ready=tuple(ready),
+        watched=(*run.watched, *watched) if run.watched is not None else None,
+    )  # fmt: skip
+    return _closed(run, void, ts)
 
 
 def _reopened(run: Run) -> Run:
@@ -251,7 +283,10 @@ def _reopened(run: Run) -> Run:
         name for name, task in tasks.items()
         if task.status == "pending" and not task.open_deps and name not in run.queued
     )  # fmt: skip
-    return replace(run, tasks=tasks, ready=ready)
+    watched = tuple(
+        name for name in ready if tasks[name].spec.kind not in PERMIT_KINDS or not may_start(run, tasks[name])
+    )
+    return replace(run, tasks=tasks, ready=ready, watched=watched)
 
 
 def _recounted(run: Run, gate: Gate) -> Gate:

@@ -5,6 +5,8 @@ worker (joins, switches, questions, delays, what can't be reached), admits what 
 has a permit, and says what happened. Its cost follows what is ready and queued, not the size of the plan.
 """
 
+from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any
 
 from agentd.core.draft import Draft
@@ -28,12 +30,11 @@ def work(draft: Draft, name: str) -> None:
     starting = _startable(draft, run, admitted)
     if run.queued and not starting and run.overflow == "defer":
         # While some wait for a permit already, more are let in with the next start: one fact a wave and not one a task.
-        admitted, left = [], [*admitted, *left]
+        admitted, left = [], chain(admitted, left)
     admitted = _within_queues(draft, run, admitted, starting)
     dropped = _droppable(run, left)
-    waits = len(run.queued) + len(admitted) > len(starting) or any(startable(run, task) for task in left)
     _continue_or_wait(draft, run, bool(starting or admitted))
-    if (waits or dropped) and run.saturated_since is None and not draft.paused:
+    if run.saturated_since is None and not draft.paused and (dropped or _waits(run, starting, admitted, left)):
         draft.emit(
             f.AgentProgress, run=name, phase="planner", status="saturated",
             message="more tasks are ready than may run now",
@@ -103,7 +104,9 @@ def _settle(draft: Draft, name: str) -> None:
     """Until nothing moves: each pass takes the ready tasks in order; what one closes may make others ready."""
     while True:
         run = draft.run(name)
-        able = [task_id for task_id in run.ready if _concerned(run.tasks[task_id])]
+        able = run.watched
+        if able is None:  # restored from a snapshot of a release that did not note it
+            able = tuple(task_id for task_id in run.ready if _concerned(run.tasks[task_id]))
         moved = [task_id for task_id in able if _settled(draft, draft.run(name), task_id)]
         if not moved:
             return
@@ -188,34 +191,37 @@ def _text(value: Any) -> str:
 # ---- admission ------------------------------------------------------------------------------------------------------
 
 
-def _admissible(draft: Draft, run: Run) -> tuple[list[str], list[str]]:
-    """Ready tasks that the dispatch cap lets in, in order, and those that it leaves. A retry that waits for its time
-    is neither."""
+def _admissible(draft: Draft, run: Run) -> tuple[list[str], Iterable[str]]:
+    """Ready tasks that the dispatch cap lets in, in order, and those that it leaves, which mostly nobody looks at: of a
+    large plan many are ready. A retry that waits for its time is neither."""
     room = draft.given.caps.dispatch - len(run.queued) - run.active
     if room <= 0 and run.overflow == "defer":
-        return [], list(run.ready)
-    able = [name for name in run.ready if _due(draft, run.tasks[name])]
-    return able[: max(room, 0)], able[max(room, 0) :]
+        return [], run.ready
+    able = (name for name in run.ready if _due(draft, run.tasks[name]))
+    admitted = list(islice(able, max(room, 0)))
+    return admitted, able if run.overflow == "defer" else list(able)
 
 
 def _startable(draft: Draft, run: Run, admitted: list[str]) -> list[str]:
     """In the order they were admitted, as far as permits reach: a worker each, a model permit for model tasks."""
-    if draft.paused:
-        return []
-    workers, models, starting = len(draft.workers), draft.models, []
-    for name in [*run.queued, *admitted]:
+    workers, models, starting = len(draft.workers), draft.models, list[str]()
+    if draft.paused or not workers:
+        return starting
+    for name in chain(run.queued, admitted):
         model = run.tasks[name].spec.kind == "model"
-        if not workers:
-            break
         if model and not models:
             continue
         workers, models = workers - 1, models - model
         starting.append(name)
+        if not workers:
+            break
     return starting
 
 
 def _within_queues(draft: Draft, run: Run, admitted: list[str], starting: list[str]) -> list[str]:
     """What is admitted and not started is queued; beyond the session's and the server's room it stays pending."""
+    if not admitted:
+        return admitted
     started = set(starting)
     left = len([name for name in run.queued if name not in started])
     room = min(draft.given.caps.queued_per_session - left, draft.queue_room)
@@ -229,7 +235,12 @@ def _within_queues(draft: Draft, run: Run, admitted: list[str], starting: list[s
     return kept
 
 
-def _droppable(run: Run, left: list[str]) -> list[str]:
+def _waits(run: Run, starting: list[str], admitted: list[str], left: Iterable[str]) -> bool:
+    """Something is ready for which there is no permit, or no place under the cap."""
+    return len(run.queued) + len(admitted) > len(starting) or any(startable(run, name) for name in left)
+
+
+def _droppable(run: Run, left: Iterable[str]) -> list[str]:
     """Only the dispatch cap drops, and only at a task's first admission (rulings 25)."""
     if run.overflow != "drop":
         return []
@@ -279,7 +290,7 @@ def _ready_to_answer(draft: Draft, run: Run) -> None:
 
 def _continue_or_wait(draft: Draft, run: Run, moves: bool) -> None:
     """`waiting` while nothing can go on without a person; what only waits for a permit or a timer goes on."""
-    goes_on = moves or run.active or run.queued or any(run.tasks[name].status == "pending" for name in run.ready)
+    goes_on = moves or run.running or run.queued or any(run.tasks[name].status == "pending" for name in run.ready)
     if run.state == "waiting" and goes_on:
         draft.emit(f.RunContinued, run=run.id, cause=f.Cause(code="decided", message="a person decided"))
     elif run.state == "running" and not goes_on:

@@ -97,7 +97,8 @@ class Gap(Value, frozen=True):
 
 
 class Run(Value, frozen=True):
-    """An unfinished run. `tip` is its newest entry; `phase` says which of the three parts of its work it is in."""
+    """An unfinished run. `tip` is its newest entry; `phase` says which of the three parts of its work it is in.
+    `watched`: those of `ready` that can do more than start; None in a snapshot of a release that did not note it."""
 
     id: str
     kind: RunKind
@@ -127,6 +128,7 @@ class Run(Value, frozen=True):
     gates: dict[str, Gate] = {}
     dependents: dict[str, tuple[str, ...]] = {}
     ready: tuple[str, ...] = ()
+    watched: tuple[str, ...] | None = None
     queued: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     accepted_tasks: int = 0

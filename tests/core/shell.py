@@ -11,9 +11,10 @@ import msgspec
 from agentd.core import intents as i
 from agentd.core.admission import session_figures
 from agentd.core.evolve import evolve
+from agentd.core.graph import may_start
 from agentd.core.replay import Replay
 from agentd.core.session import Decision, Work, decide, due
-from agentd.core.state import SETTLED, TERMINAL, Run, Session
+from agentd.core.state import PERMIT_KINDS, SETTLED, TERMINAL, Run, Session
 from agentd.core.trace import problems
 from agentd.protocol import facts as f
 from agentd.protocol.codec import decode_fact, encode
@@ -263,6 +264,9 @@ def recount(run: Run) -> None:
     assert set(run.queued) <= by_status.get("pending", set())
     open_ones = {name for name in by_status.get("pending", set()) if not run.tasks[name].open_deps}
     assert set(run.ready) == open_ones - set(run.queued)
+    looked_at = {name for name in run.ready if run.tasks[name].spec.kind not in PERMIT_KINDS}
+    lost = {name for name in run.ready if not may_start(run, run.tasks[name])}
+    assert set(run.watched or ()) == looked_at | lost
     assert run.settled == sum(task.status in SETTLED for task in run.tasks.values())
     assert set(run.dropped_ids) == by_status.get("dropped", set())
     assert run.accepted_tasks == sum(task.admitted for task in run.tasks.values())
