@@ -7,9 +7,10 @@ admission closes, running attempts have 8 s, sockets are told, the log is closed
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -38,6 +39,7 @@ from agentd.edge.limits import Limits
 from agentd.edge.reception import Reception
 from agentd.edge.server import EdgeServer, ListenError, Tls
 from agentd.edge.streams import Streams
+from agentd.edge.token_watch import TokenWatch
 from agentd.edge.tokens import TokenError, Tokens
 from agentd.figures import Scrape
 from agentd.protocol import facts as f
@@ -62,6 +64,7 @@ DAY_MS = 86_400_000
 DATABASE = "agentd.db"
 DEFAULT_AGENT = "default"
 TERM = 1  # one node, one owner; leases carry it where there are many
+Keeper = Callable[[], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger(__name__)
 
@@ -103,9 +106,8 @@ class App:
         server: ServerActor,
         reception: Reception,
         edge: EdgeServer,
-        memory: MemoryManager,
         streams: Streams,
-        lag: LoopLag,
+        keepers: Mapping[str, Keeper],
         collector: Collector,
         state_dir: Path,
         stopping: asyncio.Event,
@@ -116,9 +118,8 @@ class App:
         self.server = server
         self.reception = reception
         self.edge = edge
-        self.memory = memory
         self._streams = streams
-        self._lag = lag
+        self._keepers = keepers
         self._collector = collector
         self._state_dir = state_dir
         self._stopping = stopping
@@ -144,7 +145,8 @@ class App:
         )  # fmt: skip
         provider = choose_provider(chosen, env, clock)
         stack.push_async_callback(provider.close)
-        auth = _auth(Tokens(state_dir, clock), clock, settings)
+        tokens = Tokens(state_dir, clock)
+        auth = _auth(tokens, clock, settings)
         store = await SqliteStore.open(state_dir / DATABASE, clock=clock, supervisor=supervisor, on_fatal=on_fatal)
         stack.push_async_callback(store.close)
         stack.push_async_callback(supervisor.stop, STOP_TASKS_S)
@@ -182,9 +184,12 @@ class App:
         )  # fmt: skip
         scrape = Scrape(metrics, shared, directory, edge)
         collector = Collector(clock, metrics)
-        return cls(
-            shared, directory, server, reception, edge, memory, streams, lag, collector, state_dir, stopping, fatal
-        )
+        keepers: dict[str, Keeper] = {
+            "directory.sweep": directory.sweep, "requests.deadlines": reception.time_out, "streams.sweep": streams.run,
+            "loop lag": lag.watch, "memory": memory.run, "memory.index": memory.index,
+            "tokens": TokenWatch(tokens, server, directory, clock).run,
+        }  # fmt: skip
+        return cls(shared, directory, server, reception, edge, streams, keepers, collector, state_dir, stopping, fatal)
 
     async def start(self) -> None:
         """Listen, recover, be ready. From here on a signal stops in order, also one that comes before `run`."""
@@ -205,13 +210,9 @@ class App:
         recovered = await self.directory.recover()
         log.info("server.recovered", sessions=recovered)
         supervisor = shared.supervisor
-        supervisor.keep("directory.sweep", self.directory.sweep)
-        supervisor.keep("requests.deadlines", self.reception.time_out)
-        supervisor.keep("streams.sweep", self._streams.run)
-        supervisor.keep("loop lag", self._lag.watch)
+        for name, keeper in self._keepers.items():
+            supervisor.keep(name, keeper)
         supervisor.keep("keys.prune", self._prune_keys)
-        supervisor.keep("memory", self.memory.run)
-        supervisor.keep("memory.index", self.memory.index)
         if shared.settings.heartbeat.enabled:
             supervisor.keep("heartbeat", Heartbeat(shared, self.directory).run)
         await shared.identity.read(DEFAULT_AGENT)

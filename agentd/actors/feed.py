@@ -38,6 +38,7 @@ class Follower:
         self.sink = sink
         self.cursor = after
         self.operator = False
+        self.principal = ""
         self.offset = 0  # code points of the running message that were sent
         self._requests: dict[int, str | None] = {}  # facts that are replies: seq -> request id
         self._replies: deque[tuple[int, bytes]] = deque()  # frames that wait for the cursor

@@ -132,6 +132,7 @@ class Client:
         self.reception.came(self.session)
         self._counted = True
         self.follower.operator = "operator" in self.principal.scopes
+        self.follower.principal = self.principal.name
         for frame in greet(actor, self.principal, ask.agent, request, first, reset):
             self.socket.send(frame)
         self.follower.follow()

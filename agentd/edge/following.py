@@ -106,6 +106,7 @@ class Following:
         stream.greet(encode(opened), "stream.opened")
         follower = feed.add(stream, after)
         follower.operator = "operator" in principal.scopes
+        follower.principal = principal.name
         reception.came(feed.session)
         self._streams.opened += 1
         follower.follow()

@@ -527,8 +527,11 @@ class ServerDenied(Fact, frozen=True, tag="server.denied"):
 
 
 class TokenAdded(Fact, frozen=True, tag="token.added"):
+    """`created_ms`: when it was made, Unix ms; another one of the same name was made at another time."""
+
     name: str
     scopes: tuple[str, ...]
+    created_ms: int | None = None
 
 
 class TokenRevoked(Fact, frozen=True, tag="token.revoked"):

@@ -22,3 +22,12 @@ def test_mode_and_drain_follow_the_facts() -> None:
 def test_a_gap_is_damage() -> None:
     with pytest.raises(IllegalMove):
         evolve(ServerState(), f.ServerStopped(session="_server", seq=2, ts=1, drained=True))
+
+
+def test_tokens_are_known_by_name_and_by_when_they_were_made() -> None:
+    state = evolve(
+        ServerState(), f.TokenAdded(session="_server", seq=1, ts=1, name="a", scopes=("chat",), created_ms=7)
+    )
+    state = evolve(state, f.TokenAdded(session="_server", seq=2, ts=2, name="b", scopes=()))
+    assert state.tokens == {"a": 7, "b": 0}
+    assert evolve(state, f.TokenRevoked(session="_server", seq=3, ts=3, name="a")).tokens == {"b": 0}
