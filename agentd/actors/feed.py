@@ -11,7 +11,6 @@ one window; who has no room simply stays behind in the text and gets the rest me
 hears `stream.lagged`.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from agentd.actors.sink import Sink
@@ -41,7 +40,7 @@ class Follower:
         self.principal = ""
         self.offset = 0  # code points of the running message that were sent
         self._requests: dict[int, str | None] = {}  # facts that are replies: seq -> request id
-        self._replies: deque[tuple[int, bytes]] = deque()  # frames that wait for the cursor
+        self._replies: list[tuple[int, bytes]] = []  # frames that wait for the cursor
         self._paging = False
         self._lagged = False
         self._moves = 0
@@ -174,7 +173,7 @@ class Follower:
 
     def _release(self) -> None:
         while self._replies and self._replies[0][0] <= self.cursor:
-            self.sink.send(self._replies.popleft()[1])
+            self.sink.send(self._replies.pop(0)[1])
 
     def _tell_lagged(self) -> None:
         if self._lagged and not self.sink.full:

@@ -5,7 +5,6 @@ are answered at once from the published state, or by a read that waits for no co
 that has to be brought in first holds back the commands behind it, so that order stays.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 import structlog
@@ -58,7 +57,7 @@ class Client:
         self.seat: Seat | None = None
         self._request = request
         self._asks: set[Ask] = set()
-        self._later: deque[Callable[[], None]] = deque()
+        self._later: list[Callable[[], None]] = []
         self._busy = False
         self._gone = False
         self._counted = False
@@ -319,7 +318,7 @@ class Client:
         finally:
             self._busy = False
             while self._later and not self._busy:
-                self._later.popleft()()
+                self._later.pop(0)()
 
     def _refuse_for_load(self, request: str | None) -> None:
         limit = self.reception.settings.limits.requests_per_socket

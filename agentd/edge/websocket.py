@@ -183,11 +183,20 @@ class WebSocket(Stream):
         try:
             admitted = await admit(self._hub, self._protocol, self.transport, request_bytes)
             self._protocol.send_response(admitted.response)
+            self._forget_request()
             self._open(admitted.make)
         except AgentdError as error:
             self._refuse(error)
         except Exception as error:
             self._refuse(self._internal("admission", error))
+
+    def _forget_request(self) -> None:
+        """The library's parser is a generator that keeps the request it began with, some 2.5 KiB, for as long as the
+        socket lives; another one begins behind the handshake, with all that has come."""
+        protocol = self._protocol
+        protocol.parser.close()
+        protocol.parser = protocol.parse()
+        next(protocol.parser)
 
     def _open(self, make: Callable[[Socket], Peer]) -> None:
         """Say 101, let the peer in, then give it what came early. Raises what `make` raises."""
