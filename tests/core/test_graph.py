@@ -64,3 +64,20 @@ def test_the_nearest_policy_counts(
 ) -> None:
     run = Run(id="r", kind="goal", state="running", content="", accepted=0, fail_policy="retry", groups=groups)
     assert policy_of(run, Task(spec=model("a", group="g", fail_policy=own))) == expected
+
+
+def test_a_gate_behind_a_gate_is_closed_again_by_a_retry_before_both() -> None:
+    """The second was counted from the first as it had been before, so it could be approved ahead of it."""
+    shell = Shell()
+    shell.plan(model("a"), model("b"), gates=(gate("first", "a"), gate("second", "first")))
+    shell.tell(i.Cancel(by=BY, task="a"))
+    run = shell.state.run
+    assert run is not None
+    assert run.gates["second"].void, "nobody will be asked"
+    shell.tell(i.RetryTask(by=BY, task="a"))
+    run = shell.state.run
+    assert run is not None
+    assert [(one.open_deps, one.void) for one in run.gates.values()] == [(1, False), (1, False)]
+    with pytest.raises(Conflict):
+        shell.tell(i.DecideGate(by=BY, approve=True, gate="second"))
+    shell.heal()
