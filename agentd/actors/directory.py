@@ -167,9 +167,10 @@ class Directory:
     async def _load(self, key: str, loading: "asyncio.Future[Seat | None]") -> None:
         try:
             loaded = await self.shared.store.load(key)
-            seat = None
-            if loaded is not None:
-                seat = self._seats[key] = Seat(self.shared, await self._rebuilt(key, loaded), self._again)
+            actor = await self._rebuilt(key, loaded) if loaded is not None else None
+            seat = self._seats.get(key)  # somebody may have adopted it, and written to it, while it was read
+            if seat is None and actor is not None:
+                seat = self._seats[key] = Seat(self.shared, actor, self._again)
             loading.set_result(seat)
         except Exception as error:
             loading.set_exception(error)
