@@ -194,7 +194,7 @@ def _memory(group: _Group) -> Iterator[i.AnyIntent]:
             yield i.CompactFailed(
                 by=by, first=fact.range[0], last=fact.range[1], count=fact.count, reason=fact.reason or ""
             )
-        case "summarize":
+        case _:  # summarize
             yield from _summarized(group, fact, by)
 
 
@@ -237,41 +237,41 @@ def _reported(group: _Group) -> Iterator[i.AnyIntent]:
 def _planned(group: _Group, ends: list[f.AgentStatus]) -> Iterator[i.AnyIntent]:
     plan = group.of(f.AgentPlan)
     failed = next((fact for fact in ends if fact.task == "planning" and fact.status == "failed"), None)
-    name = plan.run if plan is not None else failed.run if failed is not None else None
-    run = group.run(name)
-    if run is None:
+    outcome = plan or failed
+    run = group.run(outcome.run) if outcome is not None else None
+    if outcome is None or run is None:
         return
     told = tuple(
-        (fact.code, fact.message) for fact in group.all(f.Warned) if fact.source == "planner" and fact.run == name
+        (fact.code, fact.message) for fact in group.all(f.Warned) if fact.source == "planner" and fact.run == run.id
     )
-    if plan is not None:
+    common: dict[str, Any] = {"by": group.by, "run": run.id, "attempt": run.planning.number, "told": told}
+    if isinstance(outcome, f.AgentPlan):
         yield i.PlanProposed(
-            by=group.by, run=run.id, attempt=run.planning.number, goal=plan.goal, tasks=plan.tasks, gates=plan.gates,
-            groups=plan.groups, fail_policy=plan.fail_policy, told=told,
+            **common, goal=outcome.goal, tasks=outcome.tasks, gates=outcome.gates, groups=outcome.groups,
+            fail_policy=outcome.fail_policy,
         )  # fmt: skip
-    elif failed is not None:
-        yield i.PlanProposed(
-            by=group.by, run=run.id, attempt=run.planning.number, told=told, failure=failed.cause, usage=failed.usage
-        )
+    else:
+        yield i.PlanProposed(**common, failure=outcome.cause, usage=outcome.usage)
 
 
 def _answered(group: _Group, ends: list[f.AgentStatus]) -> Iterator[i.AnyIntent]:
     words = group.of(f.SessionReceive)
     failed = next((fact for fact in ends if fact.task == "answer" and fact.status == "failed"), None)
-    run = group.run(words.run if words is not None else failed.run if failed is not None else None)
-    if run is None:
+    outcome = failed or words
+    run = group.run(outcome.run) if outcome is not None else None
+    if outcome is None or run is None:
         return
     common: dict[str, Any] = {
         "by": group.by, "run": run.id, "task": "answer", "attempt": run.answer.number, "step": run.answer.step,
+        "usage": outcome.usage,
     }  # fmt: skip
     if words is not None:
         common.update(usage=words.usage, message_id=words.message)
-    if failed is not None:
+    if isinstance(outcome, f.SessionReceive):
+        yield i.AttemptEnded(**common, outcome="done", result=outcome.content, finish_reason=outcome.finish_reason)
+    else:
         shown = words.content if words is not None else ""
-        usage = common.pop("usage", failed.usage)
-        yield i.AttemptEnded(**common, outcome="failed", cause=failed.cause, shown=shown, usage=usage)
-    elif words is not None:
-        yield i.AttemptEnded(**common, outcome="done", result=words.content, finish_reason=words.finish_reason)
+        yield i.AttemptEnded(**common, outcome="failed", cause=outcome.cause, shown=shown)
 
 
 def _called(group: _Group) -> Iterator[i.AnyIntent]:

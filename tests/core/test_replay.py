@@ -196,3 +196,37 @@ def test_words_that_an_extract_rests_on_and_are_not_there_are_not_judged() -> No
     seen = [without(one, *ids) for one in shell.facts]
     assert judged(replay, [*shell.steps, fact.seq], [*seen, fact]) is None
     assert replay.unjudged > 0
+
+
+def test_an_import_whose_words_were_forgotten_is_not_judged() -> None:
+    shell = Told()
+    items = tuple(
+        f.ImportedItem(id=f"imp:1:s:{n}", kind="message", role="user", content=f"words {n}", ts=1) for n in range(3)
+    )
+    shell.tell(i.Import(by=BY, timestamp_ms=1, reason="x", items=items))
+    told = shell.facts[-1]
+    assert isinstance(told, f.MemoryImported)
+    blank = tuple(msgspec.structs.replace(item, content="") for item in told.items)
+    gone = [*shell.facts[:-1], msgspec.structs.replace(told, items=blank)]
+    replay = Replay("s", shell.caps)
+    assert judged(replay, shell.steps, gone) is None
+    assert replay.unjudged == 1
+    assert judged(Replay("s", shell.caps), shell.steps, shell.facts) is None
+
+
+def test_of_a_long_log_only_the_words_that_may_be_asked_for_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentd.core.replay.CONTENTS_MAX", 2)
+    shell = Told()
+    shell.caps = msgspec.structs.replace(shell.caps, ram_entries=4)
+    for _ in range(10):
+        shell.chat()
+        shell.end(due(shell.state)[0])
+    ids = tuple(item.id for item in shell.state.window[:2])
+    words = {item.id: "r" if item.id.endswith(".a1") else f"words {item.id[:-2]}" for item in shell.state.window}
+    given = shell.given()
+    shell.given = lambda: msgspec.structs.replace(given, contents=words)  # type: ignore[method-assign]
+    shell.tell(i.SummarizeMemory(by=BY, ids=ids, summary="sum"))
+    replay = Replay("s", shell.caps)
+    assert judged(replay, shell.steps, shell.facts) is None
+    assert replay.unjudged == 0, "what working memory holds is still known"
+    assert len(replay._contents) <= len(shell.state.window) + 2 + 1
