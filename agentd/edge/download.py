@@ -1,4 +1,4 @@
-"""A response of many pages: lines of JSON, read from the log as the client takes them.
+"""A response of many pages: lines of JSON, made as the client takes them.
 
 No page is read before the one before it has gone to the transport, so a download holds one page in memory, however
 long it is. Who reads nothing for `STALLED_S` is cut off. What breaks in the middle breaks the response off: the client
@@ -38,18 +38,15 @@ class Downloads:
 
 
 class Download(Response):
-    """The pages as one response of NDJSON. `name`: what a browser saves it as."""
+    """The pages as one response of NDJSON. `name`: what a browser saves it as, if it is to be saved."""
 
-    def __init__(self, downloads: Downloads, pages: AsyncIterator[bytes], name: str) -> None:
+    def __init__(self, downloads: Downloads, pages: AsyncIterator[bytes], name: str | None = None) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers(
-            {
-                "content-type": "application/x-ndjson",
-                "cache-control": "no-store",
-                "content-disposition": f'attachment; filename="{name}.ndjson"',
-            }
-        )
+        headers = {"content-type": "application/x-ndjson", "cache-control": "no-store"}
+        if name is not None:
+            headers["content-disposition"] = f'attachment; filename="{name}.ndjson"'
+        self.init_headers(headers)
         self._downloads = downloads
         self._pages = pages
 
