@@ -20,6 +20,7 @@ from tests.bench.test_results import a_result
 from tests.child import Child
 from tests.cli.conftest import Command
 from tests.cli.conftest import command as command
+from tests.cli.served import rest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--rate", "60", "--seconds", "0.5", "--sessions", "4")
@@ -127,5 +128,5 @@ def test_ctrl_c_ends_it_and_its_server() -> None:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("chat")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = rest(process, 30)
     assert (process.returncode, out, err) == (INTERRUPTED, "", "")

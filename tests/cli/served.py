@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,20 @@ def served(state: Path) -> Iterator[str]:
         yield said
     finally:
         end(server, signal.SIGTERM)
+
+
+def rest(talk: subprocess.Popen[str], seconds: float) -> tuple[str, str]:
+    """What it still says, to its end. `communicate` would miss what a read before has taken into its buffer."""
+    assert talk.stdout is not None
+    assert talk.stderr is not None
+    watch = threading.Timer(seconds, talk.kill)
+    watch.start()
+    try:
+        with talk.stdout, talk.stderr:
+            return talk.stdout.read(), talk.stderr.read()
+    finally:
+        watch.cancel()
+        talk.wait(seconds)
 
 
 def end(server: subprocess.Popen[str], number: int) -> int:

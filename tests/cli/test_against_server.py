@@ -13,7 +13,7 @@ from agentd.cli.failure import DENIED, FAILED, INTERRUPTED, NOT_FOUND, USAGE
 from agentd.clock import SystemClock
 from agentd.edge.tokens import Tokens
 from tests.cli.conftest import Command, Said
-from tests.cli.served import agentd, end, served, start
+from tests.cli.served import agentd, end, rest, served, start
 
 SLOW = "tell me [[chunks=400]] [[pace_ms=20]]"
 SECONDS = 20
@@ -233,7 +233,7 @@ def test_ctrl_c_cancels_the_run_and_a_second_one_leaves(state: Path) -> None:
     assert chat.stdout is not None
     assert chat.stdout.read(4)
     chat.send_signal(signal.SIGINT)
-    out, err = chat.communicate(timeout=SECONDS)
+    out, err = rest(chat, SECONDS)
     assert chat.returncode == FAILED
     assert out.endswith("\n")
     assert err == "cancelling; Ctrl-C again to leave\ncancelled\n"
@@ -273,7 +273,7 @@ def test_a_server_killed_in_mid_answer_costs_the_reader_nothing(tmp_path: Path) 
     first = chat.stdout.read(10)
     end(server, signal.SIGKILL)
     with served(tmp_path):
-        out, err = chat.communicate(timeout=SECONDS)
+        out, err = rest(chat, SECONDS)
         trace = _receive(tmp_path)
     assert chat.returncode == 0
     assert first + out == trace + "\n"
