@@ -48,6 +48,7 @@ from agentd.protocol.errors import StorageUnavailable
 from agentd.protocol.replies import Notice
 from agentd.protocol.signals import ServerDraining
 from agentd.providers.choose import ProviderChoiceError, ProviderSettings, choose_provider, chosen_by_default
+from agentd.providers.measured import Measured
 from agentd.settings import Settings
 from agentd.store.backup import Backups
 from agentd.store.errors import StoreError
@@ -143,15 +144,16 @@ class App:
             name=settings.provider.name or None, model=settings.provider.model or None,
             base_url=settings.provider.base_url or None, pace_ms=settings.provider.pace_ms,
         )  # fmt: skip
-        provider = choose_provider(chosen, env, clock)
+        metrics = Metrics()
+        metrics.show_limits(msgspec.structs.asdict(settings.limits))
+        metrics.build.labels(__version__).set(1)
+        provider = Measured(choose_provider(chosen, env, clock), metrics, clock)
         stack.push_async_callback(provider.close)
         tokens = Tokens(state_dir, clock)
         auth = _auth(tokens, clock, settings)
         store = await SqliteStore.open(state_dir / DATABASE, clock=clock, supervisor=supervisor, on_fatal=on_fatal)
         stack.push_async_callback(store.close)
         stack.push_async_callback(supervisor.stop, STOP_TASKS_S)
-        metrics = Metrics()
-        metrics.show_limits(msgspec.structs.asdict(settings.limits))
         lag = LoopLag(clock, metrics)
         shared = Shared(
             settings=settings,
@@ -169,6 +171,7 @@ class App:
             loop_lag_s=lambda: lag.last_s,
             calibration=Calibration(),
             look=lambda state: memory.look(state),
+            metrics=metrics,
         )
         directory = Directory(shared, resident_bytes)
         memory = MemoryManager(shared, directory)
@@ -182,7 +185,7 @@ class App:
             settings.server.host, settings.server.port, Gateway(reception), http, clock, supervisor,
             _edge_limits(settings), _tls(settings),
         )  # fmt: skip
-        scrape = Scrape(metrics, shared, directory, edge)
+        scrape = Scrape(shared, directory, edge, streams)
         collector = Collector(clock, metrics)
         keepers: dict[str, Keeper] = {
             "directory.sweep": directory.sweep, "requests.deadlines": reception.time_out, "streams.sweep": streams.run,
@@ -208,6 +211,7 @@ class App:
             )  # fmt: skip
         await self.server.record(f.ServerStarted, version=__version__, log=opening.log_id, term=TERM)
         recovered = await self.directory.recover()
+        shared.metrics.sessions_recovered.inc(recovered)
         log.info("server.recovered", sessions=recovered)
         supervisor = shared.supervisor
         for name, keeper in self._keepers.items():
@@ -272,7 +276,7 @@ class App:
                 for actor in actors:
                     await actor.attempts_ended()
         except TimeoutError:
-            log.warning("drain.cut_off", attempts=sum(actor.attempts for actor in actors))
+            log.warning("drain.cut_off", attempts=sum(len(actor.attempts) for actor in actors))
         if not self._fatal:
             try:
                 await self.server.record(f.ServerStopped, drained=True)

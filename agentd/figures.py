@@ -9,20 +9,24 @@ from prometheus_client.registry import Collector
 from agentd.actors.directory import Directory
 from agentd.actors.shared import Shared
 from agentd.edge.server import EdgeServer
+from agentd.edge.streams import Streams
+from agentd.store.connection import PAGE_BYTES
 from agentd.store.store import CommitFigures, Histogram
-from agentd.telemetry import Metrics
+
+CUT = ("silent", "stalled", "failed", "faults")
 
 
 class Scrape:
     """Counters only rise: what was already counted is remembered between two scrapes."""
 
-    def __init__(self, metrics: Metrics, shared: Shared, directory: Directory, edge: EdgeServer) -> None:
-        self._metrics = metrics
+    def __init__(self, shared: Shared, directory: Directory, edge: EdgeServer, streams: Streams) -> None:
+        self._metrics = shared.metrics
         self._shared = shared
         self._directory = directory
         self._edge = edge
+        self._streams = streams
         self._seen: dict[str, float] = {}
-        metrics.registry.register(LogHistograms(shared.store.figures))
+        shared.metrics.registry.register(LogHistograms(shared.store.figures))
 
     def render(self) -> bytes:
         """The metrics as Prometheus text."""
@@ -39,7 +43,13 @@ class Scrape:
         metrics.model_calls_in_flight.set(dispatcher.models.in_use)
         metrics.sockets.set(self._edge.open_sockets)
         metrics.sessions_awake.set(self._directory.awake)
-        metrics.mailbox_depth_max.set(max((actor.waiting for actor in self._directory), default=0))
+        metrics.mailbox_depth_max.set(max((seat.waiting for seat in self._directory), default=0))
+        metrics.attempts_abandoned.set(
+            sum(seat.actor.attempts.abandoned for seat in self._directory if seat.actor is not None)
+        )
+        metrics.streams.set(len(self._streams))
+        metrics.outbox_bytes_max.set(max(self._edge.outbox_bytes_max, self._streams.outbox_bytes_max))
+        metrics.wal_bytes.set(shared.store.figures.wal_pages * PAGE_BYTES)
 
     def _counters(self) -> None:
         metrics, shared = self._metrics, self._shared
@@ -50,18 +60,17 @@ class Scrape:
         metrics.commits_failed.inc(self._more("commits_failed", figures.failed_commits))
         for cap, count in shared.load.refused.items():
             metrics.refused.labels(cap).inc(self._more(f"refused.{cap}", count))
-        for word, count in shared.load.runs.items():
-            more = self._more(f"runs.{word}", count)
-            if word == "accepted":
-                metrics.runs_accepted.labels("all").inc(more)
-            elif word == "started":
-                metrics.runs_started.labels("all").inc(more)
-            else:
-                metrics.runs_ended.labels(word).inc(more)
         edge = self._edge.figures
         metrics.sockets_opened.inc(self._more("sockets_opened", edge.accepted))
         metrics.read_pauses.inc(self._more("read_pauses", edge.reading_pauses))
-        metrics.deltas_lagged.inc(self._more("lagged", sum(actor.feed.lagged for actor in self._directory)))
+        for code, count in edge.refusals.items():
+            metrics.upgrades_refused.labels(code).inc(self._more(f"upgrades.{code}", count))
+        for reason in CUT:
+            metrics.sockets_cut.labels(reason).inc(self._more(f"cut.{reason}", getattr(edge, reason)))
+        metrics.streams_opened.inc(self._more("streams_opened", self._streams.opened))
+        metrics.streams_stalled.inc(self._more("streams_stalled", self._streams.stalled))
+        metrics.deltas_lagged.inc(self._more("lagged", shared.followed.lagged))
+        metrics.replayed_facts.inc(self._more("replayed_facts", shared.followed.replayed_facts))
 
     def _more(self, name: str, total: float) -> float:
         before = self._seen.get(name, 0.0)

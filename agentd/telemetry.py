@@ -52,11 +52,11 @@ class Metrics:
 
     def _define_work(self) -> None:
         self.runs_accepted = self._counter("runs_accepted", "Runs accepted", "kind")
-        self.runs_started = self._counter("runs_started", "Runs started", "kind")
+        self.runs_started = self._counter("runs_started", "Runs started")
         self.runs_ended = self._counter("runs_ended", "Runs ended: completed, failed or cancelled", "state")
         self.run_seconds = self._histogram("run_seconds", "From accepted to ended", _LONG, "state")
         self.runs_unfinished = self._gauge("runs_unfinished", "Accepted and not ended")
-        self.runs_recovered = self._counter("runs_recovered", "Unfinished runs found at start")
+        self.sessions_recovered = self._counter("sessions_recovered", "Sessions with unfinished runs found at start")
         self.tasks_ended = self._counter("tasks_ended", "Attempts of tasks ended", "status")
         self.task_seconds = self._histogram("task_seconds", "One attempt of a task", _LONG)
         self.tasks_queued = self._gauge("tasks_queued", "Admitted tasks without a permit")
@@ -68,7 +68,7 @@ class Metrics:
 
     def _define_calls(self) -> None:
         self.model_calls = self._counter(
-            "model_calls", "Model calls ended: ok, cancelled or a kind of error", "outcome"
+            "model_calls", "Model calls ended: ok, cancelled or the kind of error", "outcome"
         )
         self.model_call_seconds = self._histogram("model_call_seconds", "One model call, retries included", _LONG)
         self.model_first_token_seconds = self._histogram("model_first_token_seconds", "To the first text", _LONG)
@@ -82,7 +82,7 @@ class Metrics:
         self.appends = self._counter("appends", "Steps appended")
         self.commits = self._counter("commits", "Transactions of the log")
         self.commits_failed = self._counter("commits_failed", "Transactions that failed with all their appends")
-        self.wal_bytes = self._gauge("wal_bytes", "Size of the write-ahead log")
+        self.wal_bytes = self._gauge("wal_bytes", "Size of the write-ahead log at its last checkpoint")
         self.replays = self._counter("replays", "Followers that read from the log before they were live")
         self.replays_reset = self._counter("replays_reset", "Cursors that could not be honoured", "reason")
         self.replayed_facts = self._counter("replayed_facts", "Facts read for followers")
@@ -90,9 +90,15 @@ class Metrics:
     def _define_edge(self) -> None:
         self.sockets = self._gauge("sockets", "Open sockets")
         self.sockets_opened = self._counter("sockets_opened", "Sockets opened")
-        self.reconnects = self._counter("reconnects", "Sockets that resumed with a cursor")
+        self.sockets_cut = self._counter(
+            "sockets_cut", "Sockets that the server closed: silent, stalled, failed, faulty", "reason"
+        )
+        self.streams = self._gauge("streams", "Open streams of events over HTTP")
+        self.streams_opened = self._counter("streams_opened", "Streams of events opened")
+        self.streams_stalled = self._counter("streams_stalled", "Streams cut off because nothing was read")
+        self.reconnects = self._counter("reconnects", "Sockets and streams that resumed with a cursor")
         self.upgrades_refused = self._counter("upgrades_refused", "Upgrades refused", "code")
-        self.errors = self._counter("errors", "Error frames sent", "code")
+        self.errors = self._counter("errors", "Error frames that answered a client's frame", "code")
         self.deltas_lagged = self._counter("deltas_lagged", "Times a slow socket was told stream.lagged")
         self.read_pauses = self._counter("read_pauses", "Times a refused socket was not read for a while")
         self.outbox_bytes_max = self._gauge("outbox_bytes_max", "The fullest outbox now")

@@ -32,6 +32,7 @@ class Alive:
         self.model = model
         self.task: asyncio.Task[Any] | None = None
         self.ending = False
+        self.abandoned = False
 
 
 class Attempts:
@@ -70,6 +71,11 @@ class Attempts:
         """Model calls that go on although `state` does not name their work any more."""
         named = set(begun(state))
         return sum(alive.model and work not in named for work, alive in self._alive.items())
+
+    @property
+    def abandoned(self) -> int:
+        """Work that was told as abandoned and still goes on."""
+        return sum(alive.abandoned for alive in self._alive.values())
 
     async def ended_one(self) -> None:
         """Return when one of those that run now has ended; at once when none does."""
@@ -136,6 +142,7 @@ class Attempts:
 
     def _check(self, alive: Alive) -> None:
         if self._alive.get(alive.work) is alive:
+            alive.abandoned = True
             self._abandoned(alive.work)
 
 

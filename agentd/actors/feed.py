@@ -29,6 +29,14 @@ STATE_EVERY_S = 0.25
 READ_AGAIN_S = 0.5
 
 
+class Followed:
+    """Counted over all sessions of one server, since its start."""
+
+    def __init__(self) -> None:
+        self.lagged = 0
+        self.replayed_facts = 0
+
+
 class Follower:
     """One sink that follows one session from a cursor."""
 
@@ -137,11 +145,13 @@ class Follower:
                 if moves != self._moves:
                     continue  # the client moved its cursor meanwhile
                 self._tell_lagged()
+                before = self.cursor
                 for body in page.bodies:
                     # The log may be ahead of what is published: its step's replies are not known here yet.
                     if self.live() or not self._has_room():
                         break
                     self._send(body)
+                self.feed.followed.replayed_facts += self.cursor - before
                 self._release()
                 if not page.bodies:
                     break
@@ -178,7 +188,7 @@ class Follower:
     def _tell_lagged(self) -> None:
         if self._lagged and not self.sink.full:
             self._lagged = False
-            self.feed.lagged += 1
+            self.feed.followed.lagged += 1
             signal = signals.StreamLagged(
                 session=self.feed.session,
                 ts=self.feed.clock.now_ms(),
@@ -223,7 +233,15 @@ class Stream:
 class Feed:
     """All followers of one session; `seq` is the last published fact."""
 
-    def __init__(self, session: str, seq: int, store: Store, clock: Clock, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        session: str,
+        seq: int,
+        store: Store,
+        clock: Clock,
+        supervisor: Supervisor,
+        followed: Followed | None = None,
+    ) -> None:
         self.session = session
         self.seq = seq
         self.store = store
@@ -231,7 +249,7 @@ class Feed:
         self.supervisor = supervisor
         self.followers: list[Follower] = []
         self.stream: Stream | None = None
-        self.lagged = 0
+        self.followed = followed or Followed()
         self._flush: Timer | None = None
         self._state_timer: Timer | None = None
         self._state_at = float("-inf")

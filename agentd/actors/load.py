@@ -11,13 +11,6 @@ from agentd.protocol import facts as f
 ENDED_WINDOW_S = 10.0
 REFUSED_WINDOW_S = 1.0
 MARKS_MAX = 20_000
-WORDS: dict[type, str] = {
-    f.RunAccepted: "accepted",
-    f.RunStarted: "started",
-    f.RunCompleted: "completed",
-    f.RunFailed: "failed",
-    f.RunCancelled: "cancelled",
-}
 
 
 class Load:
@@ -33,7 +26,6 @@ class Load:
         self.memory_full = False
         self.draining = False
         self.refused: dict[str, int] = {}
-        self.runs: dict[str, int] = {}
         self._clock = clock
         self._ended: deque[float] = deque(maxlen=MARKS_MAX)
         self._refused_at: deque[float] = deque(maxlen=MARKS_MAX)
@@ -51,13 +43,10 @@ class Load:
         return True
 
     def heard(self, facts: Sequence[f.AnyFact]) -> None:
-        """Stored facts: those that begin or end runs are counted."""
+        """Stored facts: each end of a run is marked."""
         for fact in facts:
-            word = WORDS.get(type(fact))
-            if word is not None:
-                self.runs[word] = self.runs.get(word, 0) + 1
-                if isinstance(fact, f.RUN_ENDS):
-                    self._ended.append(self._clock.monotonic_s())
+            if isinstance(fact, f.RUN_ENDS):
+                self._ended.append(self._clock.monotonic_s())
 
     def refuse(self, cap: str) -> None:
         self.refused[cap] = self.refused.get(cap, 0) + 1

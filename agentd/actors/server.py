@@ -20,7 +20,7 @@ class ServerActor:
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.state = ServerState()
-        self.feed = Feed(KEY, 0, shared.store, shared.clock, shared.supervisor)
+        self.feed = Feed(KEY, 0, shared.store, shared.clock, shared.supervisor, shared.followed)
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
+from agentd.actors import counting
 from agentd.actors.ahead import Ahead, Path, Paths, know, read_ahead, run_paths
 from agentd.actors.attempts import SELF, Attempts, Outcome, given_up
 from agentd.actors.caller import Caller
@@ -52,7 +53,7 @@ class SessionActor:
         self.shared = shared
         self.state = state
         self.words = words
-        self.feed = feed or Feed(state.key, state.seq, shared.store, shared.clock, shared.supervisor)
+        self.feed = feed or Feed(state.key, state.seq, shared.store, shared.clock, shared.supervisor, shared.followed)
         self.touched_s = shared.clock.monotonic_s()
         self._mailbox = Mailbox(shared.settings.limits.mailbox, shared.settings.limits.control)
         self._held = Held(state.key, shared.dispatcher, shared.caps.dispatch)
@@ -93,8 +94,8 @@ class SessionActor:
         return bool(self._at_work or self._mailbox or self._retries.waiting)
 
     @property
-    def attempts(self) -> int:
-        return len(self._attempts)
+    def attempts(self) -> Attempts:
+        return self._attempts
 
     @property
     def waiting(self) -> int:
@@ -300,6 +301,7 @@ class SessionActor:
         self._waiting.heard(facts)
         self._count(after)
         self.shared.load.heard(facts)
+        counting.count(self.shared.metrics, facts, before)
         self._reply(commands, facts)
         self.feed.state_changed(lambda: encode(self.figures()))
         self.shared.look(self.state)

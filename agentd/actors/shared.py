@@ -1,12 +1,15 @@
 """What all sessions of one server share: made by `app.py`, handed to each actor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
+from prometheus_client import Histogram
 
 from agentd.actors.calibration import Calibration
 from agentd.actors.dispatcher import Dispatcher
+from agentd.actors.feed import Followed
 from agentd.actors.identity_files import IdentityFiles
 from agentd.actors.load import Load
 from agentd.clock import Clock
@@ -17,6 +20,7 @@ from agentd.providers.provider import Provider
 from agentd.settings import Settings
 from agentd.store.store import Store
 from agentd.supervisor import Supervisor
+from agentd.telemetry import Metrics
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ class Shared:
     calibration: Calibration
     look: Callable[[Session], None]
     forgetting: set[str] = field(default_factory=set)
+    followed: Followed = field(default_factory=Followed)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @contextmanager
+    def timed(self, histogram: Histogram) -> Iterator[None]:
+        """Observe how many seconds it took, however it ends."""
+        begun_s = self.clock.monotonic_s()
+        try:
+            yield
+        finally:
+            histogram.observe(self.clock.monotonic_s() - begun_s)
 
     def caps_now(self) -> Caps:
         """The limits with the budget of working memory as it is in bytes now: `ram_tokens` of the model that is asked,

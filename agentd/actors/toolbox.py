@@ -99,7 +99,7 @@ class Toolbox:
             i.CallBegan(**common, tool=name, input=scrub(_shown(given), known).value, effect=tool.effect)  # type: ignore[arg-type]
         )
         try:
-            output, size = await self._within_time(tool, given)
+            output, size = await self._counted(tool, given)
         except ToolError as error:
             cause = f.Cause(code="tool_failed", kind=error.kind, message=error.message[:1_000])
             await self._stored(i.CallEnded(**common, tool=name, error=cause))  # type: ignore[arg-type]
@@ -117,6 +117,20 @@ class Toolbox:
             details={"task": self._task, "call": call, "bytes": size, "limit": OUTPUT_BYTES_MAX},
         )  # fmt: skip
         self._desk.tell(warning, "result")
+
+    async def _counted(self, tool: Tool, given: bytes) -> tuple[Any, int | None]:
+        """`_within_time`, with how it ended and how long it took for the metrics."""
+        shared, outcome = self._desk.shared, "cancelled"
+        try:
+            with shared.timed(shared.metrics.tool_call_seconds):
+                kept = await self._within_time(tool, given)
+            outcome = "ok"
+            return kept
+        except ToolError as error:
+            outcome = "timeout" if error.kind == "timeout" else "failed"
+            raise
+        finally:
+            shared.metrics.tool_calls.labels(outcome).inc()
 
     async def _within_time(self, tool: Tool, given: bytes) -> tuple[Any, int | None]:
         """The output as it is kept, and its bytes if that is not all of it. Raises ToolError."""

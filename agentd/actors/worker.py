@@ -54,7 +54,8 @@ class Worker:
         try:
             if work.task == "answer":
                 return await self._answer(run, work, by)
-            return await self._task(run, run.tasks[work.task], work, by)
+            with self._desk.shared.timed(self._desk.shared.metrics.task_seconds):
+                return await self._task(run, run.tasks[work.task], work, by)
         except Exception as error:
             return i.AttemptEnded(
                 by=by, run=run.id, task=work.task, attempt=work.attempt, step=work.step, outcome="failed",

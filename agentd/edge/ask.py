@@ -27,6 +27,8 @@ class Asker(Protocol):
 
     def answered(self, ask: "Ask") -> None: ...
 
+    def counted(self, error: AgentdError) -> None: ...
+
     def now_ms(self) -> int: ...
 
     def answer_repeated(self, ask: "Ask", session: str, run: str) -> None: ...
@@ -81,6 +83,7 @@ class Ask:
 
     def refused(self, session: str, seq: int, error: AgentdError) -> None:
         if self._close():
+            self.client.counted(error)
             frame = error.frame(session=session, ts=self.client.now_ms(), request=self.request)
             self._send(session, seq, encode(frame))
 

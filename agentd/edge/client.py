@@ -19,7 +19,7 @@ from agentd.edge import acts, questions, requests
 from agentd.edge.ask import Ask
 from agentd.edge.auth import ConnectRequest, check_session
 from agentd.edge.door import Socket
-from agentd.edge.greeting import greet, place
+from agentd.edge.greeting import greet
 from agentd.edge.reception import Reception
 from agentd.edge.tokens import Principal
 from agentd.protocol import commands as c
@@ -98,6 +98,10 @@ class Client:
     def answered(self, ask: Ask) -> None:
         self._asks.discard(ask)
 
+    def counted(self, error: AgentdError) -> None:
+        """An error frame is on its way to this client."""
+        self.reception.shared.metrics.errors.labels(error.code).inc()
+
     @property
     def sink(self) -> Sink:
         return self.socket
@@ -126,7 +130,7 @@ class Client:
             self.seat = actor
         assert self.principal is not None
         first = actor.first if isinstance(actor, Seat) else 1
-        after, reset = place(ask.after, ask.log, actor.feed.seq, first, self.reception.log_id)
+        after, reset = self.reception.placed(ask.after, ask.log, actor.feed.seq, first)
         self.follower = actor.feed.add(self.socket, after)
         self.reception.came(self.session)
         self._counted = True
@@ -231,7 +235,7 @@ class Client:
                 "a socket follows one session", kind="session", hint="Open another socket to follow that session."
             )
         first = self.seat.first if self.seat is not None else 1
-        after, reset = place(frame.after, frame.log, follower.feed.seq, first, self.reception.log_id)
+        after, reset = self.reception.placed(frame.after, frame.log, follower.feed.seq, first)
         reply = SessionResumed(
             session=target, ts=self.now_ms(), request=frame.id, from_=after, to=follower.feed.seq, reset=reset
         )
@@ -327,10 +331,12 @@ class Client:
         self.socket.pause_reading(CALM_S)
 
     def _send_error(self, error: AgentdError, request: str | None) -> None:
+        self.counted(error)
         self.socket.send(encode(error.frame(session=self.session, ts=self.now_ms(), request=request)))
 
     def _part(self, error: AgentdError, request: str | None) -> None:
         """An error after which this socket has nothing to say: 1008, or 1001 when the server goes."""
+        self.counted(error)
         frame = encode(error.frame(session=self.session, ts=self.now_ms(), request=request))
         code = 1001 if isinstance(error, Draining) else 1008
         self.socket.close(code, error.code, last=frame)

@@ -16,7 +16,6 @@ from agentd.actors.feed import Follower
 from agentd.actors.seat import Seat
 from agentd.actors.server import ServerActor
 from agentd.edge.access import Access, Resume, read_resume
-from agentd.edge.greeting import place
 from agentd.edge.sse import EventStream
 from agentd.edge.streams import Streams
 from agentd.edge.tokens import Principal
@@ -51,7 +50,7 @@ class Following:
         def begin(stream: EventStream) -> Follower:
             here = self._reception.present(actor)
             first = _first(here)
-            after, reset = place(resume.after, resume.log, here.feed.seq, first, self._reception.log_id)
+            after, reset = self._reception.placed(resume.after, resume.log, here.feed.seq, first)
             return self._follow(stream, here, principal, after, first, reset)
 
         return self._stream(actor.feed.session, begin)
@@ -69,7 +68,7 @@ class Following:
             here = self._reception.present(run.seat)
             after, reset = first - 1, None
             if resume.after is not None:
-                found = place(resume.after, resume.log, here.feed.seq, _first(here), self._reception.log_id)
+                found = self._reception.placed(resume.after, resume.log, here.feed.seq, _first(here))
                 after, reset = (max(found[0], first - 1), None) if found[1] is None else (first - 1, found[1])
             return self._follow(stream, here, principal, after, first, reset, row.run)
 

@@ -18,6 +18,8 @@ class Figures(msgspec.Struct):
 
     accepted: int = 0
     refused: int = 0
+    refusals: dict[str, int] = {}
+    """The same by the code of the error."""
     silent: int = 0
     stalled: int = 0
     failed: int = 0

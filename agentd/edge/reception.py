@@ -13,10 +13,11 @@ from agentd.core.server import KEY as SERVER
 from agentd.core.state import Session
 from agentd.edge.ask import Ask, Sum
 from agentd.edge.auth import Auth, ConnectRequest
+from agentd.edge.greeting import place
 from agentd.edge.requests import Asked
 from agentd.protocol import facts as f
 from agentd.protocol.errors import AgentdError, Draining, Forbidden, InvalidPayload, NotFound, Overloaded, Timeout
-from agentd.protocol.replies import ControlDone, Reply
+from agentd.protocol.replies import ControlDone, Reply, Reset
 from agentd.protocol.signals import AgentState, Signal
 
 REQUEST_S = 30.0
@@ -64,6 +65,18 @@ class Reception:
         per_session = self.settings.limits.sockets_per_session
         if self._connected.get(session, 0) >= per_session:
             raise self.overloaded("sockets", per_session, per_session, "too many sockets on this session")
+
+    def placed(self, after: int | None, log: str | None, seq: int, first: int) -> tuple[int, Reset | None]:
+        """Where a follower begins (greeting.py), counted."""
+        cursor, reset = place(after, log, seq, first, self.log_id)
+        metrics = self.shared.metrics
+        if after is not None:
+            metrics.reconnects.inc()
+        if reset is not None:
+            metrics.replays_reset.labels(reset).inc()
+        if cursor < seq:
+            metrics.replays.inc()
+        return cursor, reset
 
     async def find(self, session: str, request: ConnectRequest) -> Seat | ServerActor:
         """The session for a client with a good credential.

@@ -25,6 +25,7 @@ from agentd.edge.door import Door
 from agentd.edge.hub import Figures, Hub
 from agentd.edge.keepalive import Keepalive
 from agentd.edge.limits import Limits
+from agentd.edge.stream import Stream
 from agentd.edge.websocket import WebSocket
 from agentd.supervisor import Supervisor
 
@@ -87,6 +88,11 @@ class EdgeServer:
     def open_sockets(self) -> int:
         """Open WebSockets, handshakes included."""
         return len(self._hub.sockets)
+
+    @property
+    def outbox_bytes_max(self) -> int:
+        """What waits in the fullest outbox of a socket."""
+        return max((one.outbox_bytes for one in self._hub.sockets if isinstance(one, Stream)), default=0)
 
     @property
     def figures(self) -> Figures:

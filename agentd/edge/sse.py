@@ -114,6 +114,10 @@ class EventStream(Response):
         return self._outbox.full
 
     @property
+    def outbox_bytes(self) -> int:
+        return self._outbox.size
+
+    @property
     def closed(self) -> bool:
         return self._ended or self._lost
 

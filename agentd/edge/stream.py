@@ -85,6 +85,10 @@ class Stream(asyncio.Protocol):
         return self._outbox.full
 
     @property
+    def outbox_bytes(self) -> int:
+        return self._outbox.size
+
+    @property
     def unread(self) -> bool:
         return self._stops != 0
 

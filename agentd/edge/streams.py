@@ -32,6 +32,10 @@ class Streams(Streaming):
     def __len__(self) -> int:
         return len(self.open)
 
+    @property
+    def outbox_bytes_max(self) -> int:
+        return max((stream.outbox_bytes for stream in self.open), default=0)
+
     def check_room(self) -> None:
         """Raises SocketsFull when there is no room for another stream."""
         if len(self.open) >= self.streams_max:

@@ -226,7 +226,9 @@ class WebSocket(Stream):
         """Answer the upgrade with an HTTP error, then end."""
         if self._stage is Stage.GONE:
             return
-        self._hub.figures.refused += 1
+        figures = self._hub.figures
+        figures.refused += 1
+        figures.refusals[error.code] = figures.refusals.get(error.code, 0) + 1
         self._stage, self._end, self._admission, self._early = CLOSING, End.LINGER, None, None
         self._outbox.drop_waiting()
         self._outbox.put(refusal(error))

@@ -26,6 +26,7 @@ READERS = 3
 READER_WAIT_S = 10.0
 BUSY_MS = 5_000
 CACHE_KIB = 16_384
+PAGE_BYTES = 4_096  # SQLite's own choice for a new database
 
 T = TypeVar("T")
 

@@ -4,13 +4,14 @@ import asyncio
 
 from msgspec.structs import replace
 
-from agentd.actors.attempts import Attempts, Outcome
+from agentd.actors.attempts import ABANDON_S, Attempts, Outcome
 from agentd.clock import SystemClock
 from agentd.core.intents import AttemptEnded
 from agentd.core.session import Work, begun, due
 from agentd.core.state import Run, Session
 from agentd.protocol.facts import By
 from agentd.supervisor import Supervisor
+from tests.edge.rig import ManualClock
 
 ANSWER = Work(run="r", task="answer", attempt=1)
 BY = By(principal="local", via="worker")
@@ -74,3 +75,54 @@ async def test_an_attempt_that_was_begun_and_cancelled_in_one_step_has_its_end_t
     assert isinstance(outcome, AttemptEnded)
     assert (outcome.run, outcome.task, outcome.attempt, outcome.outcome) == ("r", "answer", 1, "cancelled")
     assert rig.begun == 0
+
+
+async def test_work_that_ignores_its_cancellation_is_told_as_abandoned_and_counted_until_it_ends() -> None:
+    """Rulings 18: its permit comes back only when the work really ends; a metric shows these."""
+    clock = ManualClock()
+    supervisor = Supervisor(clock, lambda name: None)
+    begun, stubborn, told = asyncio.Event(), asyncio.Event(), list[Work]()
+
+    async def work(work: Work) -> Outcome:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await stubborn.wait()
+        return AttemptEnded(by=BY, run=work.run, task=work.task, attempt=work.attempt, outcome="cancelled")
+
+    ended = list[Outcome | None]()
+    attempts = Attempts(clock, supervisor, work, ended.append, told.append)
+    state = Rig().state
+    attempts.reconcile(state, [ANSWER])
+    await begun.wait()
+    attempts.reconcile(state, [])
+    await clock.advance(ABANDON_S - 0.1)
+    assert (told, attempts.abandoned) == ([], 0)
+    await clock.advance(0.2)
+    assert (told, attempts.abandoned, len(attempts)) == ([ANSWER], 1, 1)
+    stubborn.set()
+    await attempts.ended_one()
+    assert (attempts.abandoned, len(attempts), attempts.models) == (0, 0, 0)
+    assert len(ended) == 1
+
+
+async def test_work_that_ends_when_it_is_asked_to_is_not_abandoned() -> None:
+    clock = ManualClock()
+    supervisor = Supervisor(clock, lambda name: None)
+    told = list[Work]()
+
+    async def work(work: Work) -> Outcome:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        return AttemptEnded(by=BY, run=work.run, task=work.task, attempt=work.attempt, outcome="cancelled")
+
+    attempts = Attempts(clock, supervisor, work, lambda outcome: None, told.append)
+    attempts.reconcile(Rig().state, [ANSWER])
+    await clock.advance(0)
+    attempts.reconcile(Rig().state, [])
+    await attempts.ended_one()
+    await clock.advance(ABANDON_S + 1)
+    assert (told, attempts.abandoned) == ([], 0)
