@@ -44,9 +44,8 @@ class Scrape:
         metrics.sockets.set(self._edge.open_sockets)
         metrics.sessions_awake.set(self._directory.awake)
         metrics.mailbox_depth_max.set(max((seat.waiting for seat in self._directory), default=0))
-        metrics.attempts_abandoned.set(
-            sum(seat.actor.attempts.abandoned for seat in self._directory if seat.actor is not None)
-        )
+        actors = [seat.actor for seat in self._directory if seat.actor is not None]
+        metrics.attempts_abandoned.set(sum(actor.attempts.abandoned for actor in actors))
         metrics.streams.set(len(self._streams))
         metrics.outbox_bytes_max.set(max(self._edge.outbox_bytes_max, self._streams.outbox_bytes_max))
         metrics.wal_bytes.set(shared.store.figures.wal_pages * PAGE_BYTES)

@@ -42,9 +42,8 @@ def test_runs_and_attempts_are_counted_as_they_begin_and_end() -> None:
     )  # fmt: skip
     assert shell.value("run_seconds_count", state="completed") == 1
     assert shell.value("run_seconds_sum", state="completed") >= 20
-    ended = {
-        word: shell.value("tasks_ended_total", status=word) for word in ("done", "failed", "retrying", "cancelled")
-    }
+    words = ("done", "failed", "retrying", "cancelled")
+    ended = {word: shell.value("tasks_ended_total", status=word) for word in words}
     assert ended == {"done": 1, "failed": 1, "retrying": 1, "cancelled": 0}, "the answer is no task"
 
 
