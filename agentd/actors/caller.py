@@ -21,7 +21,7 @@ class Caller(Protocol):
     def refused(self, session: str, seq: int, error: AgentdError) -> None: ...
 
     def repeated(self, session: str, run: str) -> None:
-        """An idempotency key was used before, for `run`, which has ended or is waited for: look its end up."""
+        """An idempotency key was used before, for `run`, which has ended: look its end up."""
         ...
 
     @property

@@ -323,6 +323,8 @@ class SessionActor:
                 caller.refused(self.state.key, taken.seq, taken.error)
             elif isinstance(taken.answer, i.Cancelling):
                 self._stopping.begin(caller, taken.answer)
+            elif isinstance(taken.answer, i.Repeated) and caller.waits and taken.answer.run in self.state.runs:
+                self._waiting.add(taken.answer.run, caller)
             elif taken.answer is not None and not isinstance(taken.answer, i.Accepted):
                 answer_with(self.state, self.shared, caller, taken.answer, taken.seq)
 

@@ -112,7 +112,7 @@ def answer_with(state: Session, shared: Shared, caller: Caller, answer: i.Answer
             caller.done(key, seq, kind(session=key, ts=ts, archived=answer.archived, epoch=answer.epoch))
         case i.Repeated():
             run = state.runs.get(answer.run)
-            if run is None or caller.waits:
+            if run is None:
                 caller.repeated(key, answer.run)
             else:
                 again = RunAcceptedAgain(session=key, ts=ts, run=answer.run, state=run.state, repeated=True)

@@ -230,7 +230,7 @@ async def _context(reception: Reception, client: Viewer, target: str) -> r.Conte
 
 
 async def repeated(reception: Reception, ask: Ask, session: str, run: str) -> None:
-    """An idempotency key that was used: the run's state now, or its end for who waits (rulings 23)."""
+    """An idempotency key that was used for a run that has ended: its state, or its end for who waits (rulings 23)."""
     try:
         row = await reception.shared.store.run(run)
         if row is None:
