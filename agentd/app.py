@@ -304,7 +304,10 @@ class App:
     async def _prune_keys(self) -> None:
         while True:
             before = self.shared.clock.now_ms() - self.shared.settings.retention.keys_days * DAY_MS
-            await self.shared.store.prune_keys(before)
+            try:
+                await self.shared.store.prune_keys(before)
+            except StorageUnavailable as error:  # there is time; a full disk is no reason to stop the server
+                log.warning("keys.not_pruned", reason=error.message)
             await self.shared.clock.sleep(KEYS_EVERY_S)
 
     def _write_address(self) -> None:
@@ -357,11 +360,9 @@ def _caps(settings: Settings) -> Caps:
 def _edge_limits(settings: Settings) -> Limits:
     limits = settings.limits
     return Limits(
-        sockets=limits.sockets,
-        frame_bytes=limits.frame_bytes,
-        outbox_bytes=limits.outbox_bytes,
+        sockets=limits.sockets, frame_bytes=limits.frame_bytes, outbox_bytes=limits.outbox_bytes,
         outbox_frames=limits.outbox_frames,
-    )
+    )  # fmt: skip
 
 
 def _tls(settings: Settings) -> Tls | None:

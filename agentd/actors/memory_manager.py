@@ -86,7 +86,7 @@ class MemoryManager:
                 async with asyncio.timeout(SWEEP_S):
                     await self._news.wait()
             except TimeoutError:
-                await self._sweep()
+                await self._swept()
             self._news.clear()
             while self._waiting and len(self._working) < AT_ONCE:
                 key = next(iter(self._waiting))
@@ -228,6 +228,13 @@ class MemoryManager:
         count = self._failed[key] = self._failed.get(key, 0) + 1
         wait_s = min(RETRY_S * 2 ** (count - 1), RETRY_MAX_S)
         self._not_before[key] = self.shared.clock.monotonic_s() + wait_s
+
+    async def _swept(self) -> None:
+        """The disk may be full, or a session stopped: the next round is soon."""
+        try:
+            await self._sweep()
+        except (AgentdError, TimeoutError) as error:
+            log.warning("memory.sweep_failed", reason=str(error) or type(error).__name__)
 
     async def _sweep(self) -> None:
         """What failed before is looked at again; retention takes a slice."""
