@@ -21,6 +21,7 @@ from agentd.edge.auth import ConnectRequest, check_session
 from agentd.edge.door import Socket
 from agentd.edge.greeting import greet
 from agentd.edge.reception import Reception
+from agentd.edge.refusal import CREDENTIALS_CAP
 from agentd.edge.tokens import Principal
 from agentd.protocol import commands as c
 from agentd.protocol.codec import BadFrame, decode_command, encode
@@ -33,6 +34,7 @@ from agentd.protocol.errors import (
     InvalidFrame,
     NotFound,
     Overloaded,
+    Timeout,
     Unauthorized,
 )
 from agentd.protocol.facts import By
@@ -207,6 +209,9 @@ class Client:
         except AgentdError as error:
             self._part(error, request)
             return
+        except TimeoutError:
+            self._part(Timeout("the session could not be read in time"), request)
+            return
         if not self._gone:
             self.enter(self.reception.present(actor), request, ask)
 
@@ -292,6 +297,8 @@ class Client:
             ask.open = False  # `tell` has closed it, a session that is not there has not: here is the answer to both
             self.answered(ask)
             self._send_error(error, ask.request)
+        except TimeoutError:
+            ask.refused(self.session, 0, Timeout("the session could not be read in time"))
 
     def _for_all(self, frame: requests.Acting) -> None:
         assert self.principal is not None
@@ -335,15 +342,24 @@ class Client:
         self.socket.send(encode(error.frame(session=self.session, ts=self.now_ms(), request=request)))
 
     def _part(self, error: AgentdError, request: str | None) -> None:
-        """An error after which this socket has nothing to say: 1008, or 1001 when the server goes."""
+        """An error after which this socket has nothing to say."""
         self.counted(error)
         frame = encode(error.frame(session=self.session, ts=self.now_ms(), request=request))
-        code = 1001 if isinstance(error, Draining) else 1008
-        self.socket.close(code, error.code, last=frame)
+        self.socket.close(close_code(error), error.code, last=frame)
 
     def _no_first_frame(self) -> None:
         error = Unauthorized(f"no `connect` within {FIRST_FRAME_S:.0f} s", hint="Send the token first.")
         self._part(error, None)
+
+
+def close_code(error: AgentdError) -> int:
+    """How a socket ends that could not enter (protocol.md, 1): the server goes, has no room, or is at fault; else who
+    connects has to change something."""
+    if isinstance(error, Draining):
+        return 1001
+    if isinstance(error, Overloaded):
+        return 1008 if (error.details or {}).get("cap") == CREDENTIALS_CAP else 1013
+    return 1011 if error.http_status >= 500 else 1008
 
 
 def _id_of(text: bytes) -> str | None:
