@@ -136,6 +136,8 @@ def _read(folder: Path, number: int, line: _Line) -> Legacy | Skipped:
         return Skipped(place, f"version {snapshot.version}, known is {VERSION}")
     if (snapshot.session_id, snapshot.timestamp_ms) != (line.session_id, line.timestamp_ms):
         return Skipped(place, "it is of another session or time than the index says")
+    if len({one.id for one in entries}) < len(entries) or len({one.id for one in summaries}) < len(summaries):
+        return Skipped(place, "an id comes twice in it")
     return Legacy(line.session_id, line.timestamp_ms, snapshot.reason or line.reason, entries, summaries)
 
 
