@@ -45,6 +45,7 @@ from agentd.store.writing import BatchWriter, keep_snapshot, positions, prune_ke
 from agentd.supervisor import Supervisor
 
 CHECKPOINT_PAGES = 1_000  # 4 MiB: about so much of the write-ahead log is left between two checkpoints
+SHARE_MIN = 1 / 16  # one commit writes a page once, however many rows of it changed
 WAL_PAGES_MAX = 16_384  # 64 MiB: beyond it the writer waits for readers to let the log begin anew
 PRUNE_ROWS = 1_000  # keys removed in one transaction, so that commits are never held up for long
 
@@ -251,6 +252,10 @@ class _Backend:
         self._on_fatal = on_fatal
         self._writer = BatchWriter()
         self._outcome: list[AgentdError | None] | sqlite3.Error = []
+        self._share = (
+            1.0  # of the pages that the writer counts at most, so many were really written
+        )
+        self._left = 0  # pages that the last checkpoint could not bring back
         self._stopped = False
 
     async def positions(self, sessions: list[str]) -> dict[str, Position]:
@@ -266,7 +271,7 @@ class _Backend:
 
     async def checkpoint(self) -> None:
         """Bring pages back into the file when enough of them have gathered; never in the way of an answer."""
-        if self._writer.pages < CHECKPOINT_PAGES:
+        if self._left + self._writer.pages * self._share < CHECKPOINT_PAGES:
             return
         try:
             pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="PASSIVE"))
@@ -274,9 +279,11 @@ class _Backend:
                 pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="RESTART"))
         except sqlite3.Error as error:
             log.warning("store.checkpoint_failed", reason=str(self.failed(error, writing=True)))
-            self._writer.pages = 0  # tried again when as much has gathered anew, not after every commit
+            self._writer.pages = self._left = 0  # tried again when as much has gathered anew, not after every commit
             return
-        self._writer.pages = pages - moved
+        self._share = min(max((pages - self._left) / max(self._writer.pages, 1), SHARE_MIN), 1.0)
+        self._left = pages - moved
+        self._writer.pages = 0
         self.figures.checkpoints += 1
         self.figures.wal_pages = pages
 

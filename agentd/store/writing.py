@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from agentd.protocol.errors import AgentdError, Conflict, Internal
 from agentd.store.fulltext import replaced
 from agentd.store.log import Position
+from agentd.store.many import Many
 from agentd.store.store import (
     Append,
     ContentRow,
@@ -28,15 +29,20 @@ from agentd.store.tree import Places
 IDS_MAX = 16_384  # sessions and runs, each, whose small integer is held in memory
 SNAPSHOTS_KEPT = 2
 
-FACT = (
-    "INSERT INTO events (session, seq, step, term, run, run_seq, ts, type, body)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EVENTS = "events (session, seq, step, term, run, run_seq, ts, type, body)"
+FACT = f"INSERT INTO {_EVENTS} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FACTS = Many(_EVENTS, 9)
+_SESSIONS = Many(
+    "sessions (id, key, agent, owner, created, mode, epoch, leaf, unfinished, wake_at, updated)", 11,
+    "ON CONFLICT (id) DO UPDATE SET agent=excluded.agent, owner=excluded.owner, created=excluded.created,"
+    " mode=excluded.mode, epoch=excluded.epoch, leaf=excluded.leaf, unfinished=excluded.unfinished,"
+    " wake_at=excluded.wake_at, updated=excluded.updated",
 )  # fmt: skip
-_SESSION = (
-    "UPDATE sessions SET agent=?, owner=?, created=?, mode=?, epoch=?, leaf=?, unfinished=?, wake_at=?, updated=?"
-    " WHERE id=?"
-)
-_RUN = "UPDATE runs SET session=?, kind=?, state=?, accepted=?, started=?, ended=?, cause=? WHERE id=?"
+_RUNS = Many(
+    "runs (id, run, session, kind, state, accepted, started, ended, cause)", 9,
+    "ON CONFLICT (id) DO UPDATE SET session=excluded.session, kind=excluded.kind, state=excluded.state,"
+    " accepted=excluded.accepted, started=excluded.started, ended=excluded.ended, cause=excluded.cause",
+)  # fmt: skip
 _ENTRY = (
     "INSERT INTO entries (entry, session, parent, epoch, role, kind, origin, content, run, ts, seq, related_to, first,"
     " last, bytes, forgotten, segment, depth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -78,12 +84,12 @@ class Ids:
         self._known: OrderedDict[str, int] = OrderedDict()
         self._made: dict[str, int] = {}
 
-    def of(self, connection: sqlite3.Connection, name: str, *more: int) -> int:
-        """The integer of `name`; `more`: what a new row needs besides."""
+    def of(self, connection: sqlite3.Connection, name: str, *more: int, first: bool = False) -> int:
+        """The integer of `name`; `more`: what a new row needs besides. `first`: no row has that name."""
         known = self._known.get(name) or self._made.get(name)
         if known is not None:
             return known
-        row = connection.execute(self._find, (name,)).fetchone()
+        row = None if first else connection.execute(self._find, (name,)).fetchone()
         number = int(row[0]) if row else int(connection.execute(self._make, (name, *more)).lastrowid or 0)
         self._made[name] = number
         return number
@@ -145,20 +151,25 @@ class BatchWriter:
         for append in batch:
             session = self._sessions.of(connection, append.session)
             for record in append.records:
-                run = None if record.run is None else self._runs.of(connection, record.run, session)
+                run = None
+                if record.run is not None:
+                    run = self._runs.of(connection, record.run, session, first=record.run_seq == 1)
                 facts.append(
                     (session, record.seq, record.step, append.term, run, record.run_seq, record.ts, record.type,
                      record.body)
                 )  # fmt: skip
                 size += len(record.body)
-        connection.executemany(FACT, facts)
+        _FACTS.execute(connection, facts)
         self.pages += 4 + 3 * len(facts) + size // 2048
 
     def _rows(self, connection: sqlite3.Connection, batch: list[Append]) -> None:
         """The newest of each row: what an earlier step of the batch wrote would be overwritten at once."""
         rows = latest(row for append in batch for row in append.rows)
+        self._write_sessions(connection, [row for row in rows if isinstance(row, SessionRow)])
+        self._write_runs(connection, [row for row in rows if isinstance(row, RunRow)])
         for row in rows:
-            self.write_row(connection, row)
+            if not isinstance(row, SessionRow | RunRow):
+                self.write_row(connection, row)
         self.pages += 4 * len(rows)
 
     def write_row(self, connection: sqlite3.Connection, row: Row) -> None:
@@ -166,18 +177,9 @@ class BatchWriter:
         session: Callable[[str], int] = lambda key: self._sessions.of(connection, key)  # noqa: E731
         match row:
             case SessionRow():
-                connection.execute(
-                    _SESSION,
-                    (row.agent, row.owner, row.created, row.mode, row.epoch, row.leaf, row.unfinished, row.wake_at,
-                     row.updated, session(row.key)),
-                )  # fmt: skip
+                self._write_sessions(connection, [row])
             case RunRow():
-                number = session(row.session)
-                connection.execute(
-                    _RUN,
-                    (number, row.kind, row.state, row.accepted, row.started, row.ended, row.cause,
-                     self._runs.of(connection, row.run, number)),
-                )  # fmt: skip
+                self._write_runs(connection, [row])
             case EntryRow():
                 number = session(row.session)
                 self._entry(connection, row, number)
@@ -195,6 +197,24 @@ class BatchWriter:
                 connection.execute(_SNAPSHOT, (number, row.seq, row.version, row.ts, row.body))
                 connection.execute(_OLD_SNAPSHOTS, (number,))
                 self.pages += 2 * len(row.body) // 2048
+
+    def _write_sessions(self, connection: sqlite3.Connection, rows: list[SessionRow]) -> None:
+        values = [
+            (self._sessions.of(connection, row.key), row.key, row.agent, row.owner, row.created, row.mode, row.epoch,
+             row.leaf, row.unfinished, row.wake_at, row.updated)
+            for row in rows
+        ]  # fmt: skip
+        _SESSIONS.execute(connection, values)
+
+    def _write_runs(self, connection: sqlite3.Connection, rows: list[RunRow]) -> None:
+        values = []
+        for row in rows:
+            session = self._sessions.of(connection, row.session)
+            number = self._runs.of(connection, row.run, session)
+            values.append(
+                (number, row.run, session, row.kind, row.state, row.accepted, row.started, row.ended, row.cause)
+            )
+        _RUNS.execute(connection, values)
 
     def _entry(self, connection: sqlite3.Connection, row: EntryRow, session: int) -> None:
         """An entry never changes its place; one that is there already stays as it is."""
