@@ -24,6 +24,7 @@ from agentd.store.errors import failure_of
 from agentd.store.lock import StateLock
 from agentd.store.log import GroupCommit, Position
 from agentd.store.opening import mark_damaged, prepare
+from agentd.store.stopwords import StopWords, counted
 from agentd.store.store import (
     Append,
     Blanked,
@@ -68,6 +69,7 @@ class SqliteStore:
         self._backend = backend
         self._readers = readers
         self._log = commits
+        self._stopwords = StopWords()
         self._closed = False
 
     @classmethod
@@ -158,12 +160,19 @@ class SqliteStore:
         limit: int = 25,
         offset: int = 0,
     ) -> list[Found]:
-        return await self._read(
-            partial(
-                recall.query, session=session, leaf=leaf, topic=topic, ids=ids, kinds=kinds, since=since, until=until,
-                epoch=epoch, path_only=path_only, rare=rare, limit=limit, offset=offset,
-            )
+        ask = partial(
+            recall.query, session=session, leaf=leaf, ids=ids, kinds=kinds, since=since, until=until, epoch=epoch,
+            path_only=path_only, rare=rare, limit=limit, offset=offset,
         )  # fmt: skip
+        if topic is None or rare is None:
+            return await self._read(partial(ask, topic=topic))
+        known = self._stopwords
+        words = known.left(topic, rare)
+        if not words:
+            return []
+        found, common = await self._read(partial(_by_telling_words, ask=ask, words=words, rare=rare))
+        known.learn(common)
+        return found
 
     async def tree(self, session: str, leaf: str | None, *, limit: int = 200, before: str | None = None) -> list[Node]:
         rows = await self._read(partial(tree.tree, key=session, leaf=leaf, limit=limit, before=before))
@@ -196,12 +205,14 @@ class SqliteStore:
                 )
                 facts += changed
             await write(partial(forgetting.drop_snapshots, session=session))
+        self._stopwords = StopWords()
         return Blanked(entries=len(entries), facts=facts)
 
     async def purge(self) -> bool:
         return await self._backend.write(forgetting.purge)
 
     async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
+        self._stopwords = StopWords()  # what is found here is pruned next
         return await self._read(partial(forgetting.prunable, before_ms=before_ms, keep=keep, limit=limit))
 
     async def keep_snapshot(self, row: SnapshotRow) -> None:
@@ -252,9 +263,7 @@ class _Backend:
         self._on_fatal = on_fatal
         self._writer = BatchWriter()
         self._outcome: list[AgentdError | None] | sqlite3.Error = []
-        self._share = (
-            1.0  # of the pages that the writer counts at most, so many were really written
-        )
+        self._share = 1.0  # of the pages that the writer counts at most, so many were really written
         self._left = 0  # pages that the last checkpoint could not bring back
         self._stopped = False
 
@@ -333,6 +342,15 @@ async def _prepared(path: Path, clock: Clock) -> Opening:
     except asyncio.CancelledError:
         await asyncio.wait([work])
         raise
+
+
+def _by_telling_words(
+    connection: sqlite3.Connection, ask: Callable[..., list[Found]], words: dict[str, str], rare: int
+) -> tuple[list[Found], dict[str, int]]:
+    """What is found by those of `words` that at most `rare` rows have, and the counts of the others."""
+    common = counted(connection, words, rare)
+    topic = " ".join(said for word, said in words.items() if word not in common)
+    return ask(connection, topic=topic) if topic else [], common
 
 
 def _checkpoint(connection: sqlite3.Connection, mode: str) -> tuple[int, int]:
