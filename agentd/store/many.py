@@ -11,11 +11,15 @@ SIZES = (32, 16, 8, 4, 2, 1)  # so few that all of them stay prepared
 
 
 class Many:
-    """`INSERT INTO {into} VALUES (...), (...)` with what follows the rows in `then`."""
+    """`INSERT INTO {into} VALUES (...), (...)` with what follows the rows in `then`.
+
+    A row that is refused takes the whole transaction back: else SQLite would copy each page before its first change, to
+    be able to undo one statement of many rows.
+    """
 
     def __init__(self, into: str, columns: int, then: str = "") -> None:
         row = f"({', '.join('?' * columns)})"
-        self._sql = {size: f"INSERT INTO {into} VALUES {', '.join([row] * size)} {then}".rstrip() for size in SIZES}
+        self._sql = {size: f"INSERT OR ROLLBACK INTO {into} VALUES {', '.join([row] * size)} {then}".rstrip() for size in SIZES}
 
     def execute(self, connection: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> None:
         """Insert the rows in their order; no two of them may be one to what `then` does on a conflict."""

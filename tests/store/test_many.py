@@ -32,3 +32,13 @@ def test_what_follows_the_rows_holds_for_each_of_them(connection: sqlite3.Connec
     many.execute(connection, [(1, "a"), (2, "b")])
     many.execute(connection, [(number, "new") for number in (1, 2, 3)])
     assert connection.execute("SELECT id, word FROM t").fetchall() == [(1, "new"), (2, "new"), (3, "new")]
+
+
+def test_a_row_that_is_refused_takes_the_transaction_back(connection: sqlite3.Connection) -> None:
+    connection.isolation_level = None
+    connection.execute("BEGIN")
+    Many("t (id, word)", 2).execute(connection, [(1, "a")])
+    with pytest.raises(sqlite3.IntegrityError):
+        Many("t (id, word)", 2).execute(connection, [(2, "b"), (1, "again")])
+    assert not connection.in_transaction
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
