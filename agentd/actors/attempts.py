@@ -13,7 +13,7 @@ from typing import Any
 from agentd.clock import Clock
 from agentd.core.intents import AnyIntent, AttemptEnded, PlanProposed, Warn
 from agentd.core.session import Work, begun
-from agentd.core.state import Session
+from agentd.core.state import Run, Session
 from agentd.protocol.facts import By, Cause
 from agentd.supervisor import Supervisor
 
@@ -52,25 +52,25 @@ class Attempts:
         self._ended = ended
         self._abandoned = abandoned
         self._alive: dict[Work, Alive] = {}
+        self.workers: frozenset[int] = frozenset()  # numbers of those that are really at work
+        self._lingering: tuple[Run | None, int] = (None, 0)
         self._told: dict[Work, Outcome] = {}  # outcomes on their way to a step: until then the state names their work
         self.draining = False
 
     def __len__(self) -> int:
         return len(self._alive)
 
-    @property
-    def workers(self) -> frozenset[int]:
-        """Numbers of the workers that are really at work."""
-        return frozenset(alive.worker for alive in self._alive.values() if alive.worker is not None)
-
-    @property
-    def models(self) -> int:
-        return sum(alive.model for alive in self._alive.values())
-
     def lingering(self, state: Session) -> int:
-        """Model calls that go on although `state` does not name their work any more."""
-        named = set(begun(state))
-        return sum(alive.model and work not in named for work, alive in self._alive.items())
+        """Model calls that go on although `state` does not name their work any more; reckoned once for each state of
+        the run in progress."""
+        if not self._alive:
+            return 0
+        run, count = self._lingering
+        if run is None or run is not state.run:
+            named = set(begun(state))
+            count = sum([alive.model and work not in named for work, alive in self._alive.items()])
+            self._lingering = state.run, count
+        return count
 
     @property
     def abandoned(self) -> int:
@@ -93,7 +93,7 @@ class Attempts:
         for work, alive in list(self._alive.items()):
             if work not in wanted and not alive.ending:
                 self._end(alive)
-        for work in begun(state):
+        for work in begun(state) if not due else ():  # a run that is not ending has nothing begun that is not due
             if work not in wanted and work not in self._alive and work not in self._told:
                 self._told[work] = _never_alive(work)
                 self._ended(self._told[work])
@@ -115,6 +115,7 @@ class Attempts:
         model = task is None or task.spec.kind == "model"
         alive = Alive(work, task.worker if task is not None else None, model)
         self._alive[work] = alive
+        self._reckon()
         alive.task = self._supervisor.start(f"attempt {work.run} {work.task} {work.attempt}", self._attempt(alive))
 
     async def _attempt(self, alive: Alive) -> None:
@@ -123,10 +124,16 @@ class Attempts:
             outcome = await self._run(alive.work)
         finally:
             del self._alive[alive.work]
+            self._reckon()
             if not self._cut_off(alive, outcome):
                 if outcome is not None:
                     self._told[alive.work] = outcome
                 self._ended(outcome)
+
+    def _reckon(self) -> None:
+        """A step asks for these more often than they change."""
+        self.workers = frozenset([one.worker for one in self._alive.values() if one.worker is not None])
+        self._lingering = (None, 0)
 
     @staticmethod
     def _cut_off(alive: Alive, outcome: Outcome | None) -> bool:

@@ -102,7 +102,8 @@ class Held:
         return self._reckoned[1], self._reckoned[2]
 
     def _requeue(self, state: Session) -> None:
-        queued = sum([len(run.queued) for run in state.runs.values()])
+        run = state.run  # no other run has a plan
+        queued = len(run.queued) if run is not None else 0
         if queued != self._queued:
             self._dispatcher.requeue(queued - self._queued)
             self._queued = queued

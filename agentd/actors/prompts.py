@@ -43,9 +43,11 @@ async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
     identity = await desk.shared.identity.latest(desk.state.agent)
     said = [f"Task: {task.spec.title}"]
     if task.spec.prompt and task.spec.prompt != task.spec.title:
-        said.append(str(filled(task.spec.prompt, named_outputs(run, desk.words.results))))
-    steered = [text for name, text in desk.words.contents.items() if name.startswith(f"{run.id}.i")]
-    said.extend(f"Also: {text}" for text in steered)
+        results = named_outputs(run, desk.words.results) if "{{" in task.spec.prompt else {}
+        said.append(str(filled(task.spec.prompt, results)))
+    if run.inputs_seen:
+        steered = [text for name, text in desk.words.contents.items() if name.startswith(f"{run.id}.i")]
+        said.extend(f"Also: {text}" for text in steered)
     form = asked_for(task.spec)
     said.extend([form] if form is not None else [])
     parts = PromptParts(
@@ -77,6 +79,9 @@ class Steered:
         return [Message(role="user", content=f"Also: {self._desk.words.contents[name]}") for name in fresh]
 
     def _placed(self) -> list[str]:
+        run = self._desk.state.runs.get(self._run)
+        if run is not None and not run.inputs_seen:
+            return []
         return [name for name in self._desk.words.contents if name.startswith(f"{self._run}.i")]
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from agentd.actors import counting
 from agentd.actors.ahead import Ahead, Path, Paths, know, read_ahead, run_paths
+from agentd.actors.alarm import Alarm
 from agentd.actors.attempts import SELF, Attempts, Outcome, given_up
 from agentd.actors.caller import Caller
 from agentd.actors.context import Words
@@ -32,7 +33,6 @@ from agentd.actors.step import Step, Taken, append_of
 from agentd.actors.stopping import Stopping
 from agentd.actors.waiting import Waiting
 from agentd.actors.worker import Worker
-from agentd.clock import Timer
 from agentd.core import intents as i
 from agentd.core.session import Work, begun, decide, due, next_timer, wants
 from agentd.core.state import Session
@@ -65,7 +65,7 @@ class SessionActor:
         self._waiting = Waiting(state.key, shared.clock)
         self._at_work = False
         self._task: asyncio.Task[Any] | None = None
-        self._timer: Timer | None = None
+        self._alarm = Alarm(shared.clock, self.wake)
         self._steady = Steady(shared.clock, state.ts)
         self.snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._retries = Retries(shared.clock, self._put_back)
@@ -227,11 +227,12 @@ class SessionActor:
 
     def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
-        now = self._steady.now_ms(self.state.ts, timed=self._timer is not None)
+        now = self._steady.now_ms(self.state.ts, timed=self._alarm.is_set)
         state, facts, commands, nth = self.state, list[f.AnyFact](), list[Taken](), 1
+        step = self._given_step(now, ahead)
         for envelope in envelopes:
             try:
-                decision = decide(state, envelope.intent, self._given(envelope.intent, state, now, ahead, nth))
+                decision = decide(state, envelope.intent, self._given(step, envelope.intent, state, ahead, nth))
             except AgentdError as error:
                 commands.append(Taken(envelope, None, error, state.seq))
                 continue
@@ -247,26 +248,32 @@ class SessionActor:
             commands.append(Taken(envelope, decision.answer, None, state.seq))
         return facts, Step(state, commands)
 
-    def _given(self, intent: i.AnyIntent, state: Session, now: int, ahead: Ahead, nth: int) -> i.Given:
-        key = intent.key if isinstance(intent, i.StartRun) else None
+    def _given_step(self, now: int, ahead: Ahead) -> i.Given:
+        """What all commands of a step are given alike."""
         load = self.shared.load
         return i.Given(
             now=now,
-            nth=nth,
-            workers=self._held.free_workers(state, self._attempts.workers),
-            models=self._held.free_models(state, self._attempts.lingering(state)),
-            queue_room=self._held.room(),
             server_paused=load.server_paused,
-            retry_after_ms=load.retry_after_ms(state.mode == "paused"),
-            used_key=ahead.keys.get(key) if key is not None else None,
+            retry_after_ms=load.retry_after_ms(self.state.mode == "paused"),
             paths=self._paths.windows,
             path_summaries=self._paths.summaries,
             items=ahead.items,
             contents=ahead.contents,
-            ended_runs=frozenset(ahead.ended_runs),
             identity=ahead.identity,
             results=ChainMap(ahead.results, self.words.results),
             caps=self.shared.caps_now(),
+        )
+
+    def _given(self, step: i.Given, intent: i.AnyIntent, state: Session, ahead: Ahead, nth: int) -> i.Given:
+        key = intent.key if isinstance(intent, i.StartRun) else None
+        return replace(
+            step,
+            nth=nth,
+            workers=self._held.free_workers(state, self._attempts.workers),
+            models=self._held.free_models(state, self._attempts.lingering(state)),
+            queue_room=self._held.room(),
+            used_key=ahead.keys.get(key) if key is not None else None,
+            ended_runs=frozenset(ahead.ended_runs),
         )
 
     def _fault(self, envelope: Envelope) -> Internal:
@@ -366,16 +373,11 @@ class SessionActor:
 
     def _set_timer(self) -> None:
         now = self._steady.now_ms(self.state.ts, timed=True)  # what was decided a moment ago stays the reference
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        at = next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now)
-        if at is not None:
-            self._timer = self.shared.clock.call_later((at - now) / 1000, self.wake)
+        self._alarm.set(next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now), now)
 
     def _count(self, state: Session) -> None:
         """Unfinished runs that count against the server's cap; those that wait for a person do not (rulings 26)."""
-        counted = sum(run.state != "waiting" for run in state.runs.values())
+        counted = sum([run.state != "waiting" for run in state.runs.values()])
         self.shared.load.unfinished += counted - self._counted
         self._counted = counted
 
@@ -385,8 +387,7 @@ class SessionActor:
 
     def leave(self) -> int:
         """Out of memory: nothing stays behind. How many unfinished runs it had counted."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         counted, self._counted = self._counted, 0
         self.shared.load.unfinished -= counted
         self._held.leave()

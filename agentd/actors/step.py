@@ -1,6 +1,7 @@
 """The parts of one step: what came of its commands, and the append that it becomes."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import msgspec
 
@@ -14,6 +15,9 @@ from agentd.protocol.codec import encode
 from agentd.protocol.errors import AgentdError
 from agentd.store.store import Append, Record, Row, SnapshotRow
 from agentd.store.views import rows_of
+
+# Read once: a struct makes its configuration anew each time that it is asked.
+TAGS: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(f.AnyFact)}
 
 
 class Taken(msgspec.Struct):
@@ -42,20 +46,20 @@ def append_of(
 ) -> Append:
     """A step as it is stored: stored bytes are sent bytes, its rows go down in the same transaction."""
     step = before.seq + 1
-    records = tuple(
+    records = [
         Record(
             seq=fact.seq,
             step=step,
             ts=fact.ts,
-            type=str(fact.__struct_config__.tag),
+            type=TAGS[type(fact)],
             body=body,
             run=fact.run,
             run_seq=fact.run_seq,
         )
         for fact, body in zip(facts, bodies, strict=True)
-    )
+    ]
     rows: list[Row] = rows_of(before, facts, after, next_timer(after, False, shared.caps.warning_s))
     if snapshot:
         body = encode(after)
         rows.append(SnapshotRow(session=after.key, seq=after.seq, version=SNAPSHOT_VERSION, ts=after.ts, body=body))
-    return Append(session=after.key, term=shared.term, records=records, rows=tuple(rows))
+    return Append(session=after.key, term=shared.term, records=tuple(records), rows=tuple(rows))

@@ -143,12 +143,14 @@ class Worker:
         heard = _Heard(self._desk, run.id, None)
         steered = prompts.Steered(self._desk, run.id)
         usage, outputs = f.Usage(), 0
+        # The task's own deadline is around all of it, so a call needs one only where that one is later.
+        limit_s = TASK_TIMEOUT_S if (task.spec.timeout_s or 0.0) > TASK_TIMEOUT_S else None
         for round_ in range(ROUNDS_MAX + OUTPUTS_MAX):
             if steered.waiting():
                 await box.place_inputs()
             request = replace(request, messages=(*request.messages, *steered.fresh()))
             offered = replace(request, tools=box.specs() if round_ < ROUNDS_MAX else (), schema=task.spec.schema)
-            reply = await self._ask(offered, heard, TASK_TIMEOUT_S)
+            reply = await self._ask(offered, heard, limit_s)
             usage = added(usage, reply.usage)
             if reply.tool_calls:
                 answers = [await self._called(box, asked, n, steered) for n, asked in enumerate(reply.tool_calls)]
@@ -193,11 +195,15 @@ class Worker:
         except ToolError as error:
             raise _Failed("failed", f.Cause(code="tool_failed", kind=error.kind, message=error.message)) from None
 
-    async def _ask(self, request: ModelRequest, heard: "_Heard", timeout_s: float) -> ModelReply:
+    async def _ask(self, request: ModelRequest, heard: "_Heard", timeout_s: float | None) -> ModelReply:
         """One model call. Raises _Failed with what became of it."""
+        provider = self._desk.shared.provider
         try:
-            async with asyncio.timeout(timeout_s):
-                reply = await self._desk.shared.provider.complete(request, heard)
+            if timeout_s is None:
+                reply = await provider.complete(request, heard)
+            else:
+                async with asyncio.timeout(timeout_s):
+                    reply = await provider.complete(request, heard)
         except asyncio.CancelledError:
             raise _Failed("cancelled", f.Cause(code="cancelled", message="cancelled by request")) from None
         except TimeoutError:

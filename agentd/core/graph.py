@@ -1,9 +1,9 @@
 """The plan while it runs: how a status moves a task, and what that opens and closes behind it.
 
 Every count here is kept as facts come, never recounted, so that a fact costs the same in a plan of 10 and of 200
-tasks: `open_deps` on each node, `ready` (pending, all dependencies ended, not admitted), `watched` (of these, what does
-not just wait for a permit), `queued` (admitted, no permit), `running`, `settled`. Only an operator's retry of something
-that had ended recounts (`_reopened`).
+tasks: `open_deps` on each node, `ready` (pending, all dependencies ended, not admitted), `watched` (of these, what
+waits for more than a permit), `queued` (admitted, no permit), `running`, `settled`. Only an operator's retry of
+something that had ended recounts (`_reopened`).
 """
 
 from collections.abc import Iterable
@@ -72,6 +72,7 @@ def admitted(run: Run, ids: tuple[str, ...]) -> Run:
         run,
         tasks=tasks,
         ready=_beyond(run.ready, ids),
+        watched=_beyond(run.watched, ids) if run.watched else run.watched,
         queued=run.queued + ids,
         accepted_tasks=run.accepted_tasks + fresh,
     )
@@ -192,7 +193,7 @@ def _resumes(task: Task, fact: AgentStatus) -> int | None:
 def _again(run: Run, task: Task) -> Run:
     """Back among the ready: another attempt follows."""
     name, watched = task.spec.id, run.watched
-    if watched is not None and task.spec.kind not in PERMIT_KINDS:
+    if watched is not None and (task.resume_at is not None or task.spec.kind not in PERMIT_KINDS):
         watched = (*watched, name)
     return replace(run, ready=(*run.ready, name), watched=watched)
 
@@ -284,8 +285,10 @@ def _reopened(run: Run) -> Run:
         if task.status == "pending" and not task.open_deps and name not in run.queued
     )  # fmt: skip
     watched = tuple(
-        name for name in ready if tasks[name].spec.kind not in PERMIT_KINDS or not may_start(run, tasks[name])
-    )
+        name for name in ready
+        if tasks[name].spec.kind not in PERMIT_KINDS or tasks[name].resume_at is not None
+        or not may_start(run, tasks[name])
+    )  # fmt: skip
     return replace(run, tasks=tasks, ready=ready, watched=watched)
 
 

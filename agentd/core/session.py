@@ -114,7 +114,8 @@ def next_timer(state: Session, server_paused: bool, warning_s: float, after: int
     current = state.run
     if current is None or current.state == "cancelling" or current.phase != "working":
         return None
-    times = [current.tasks[name].resume_at for name in current.ready]
+    watched = current.watched if current.watched is not None else current.ready
+    times = [current.tasks[name].resume_at for name in watched]
     if current.saturated_since is not None and not current.prolonged and not server_paused and state.mode == "running":
         times.append(current.saturated_since + round(warning_s * 1000))
     return min((at for at in times if at is not None and at > after), default=None)

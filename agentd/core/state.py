@@ -98,7 +98,8 @@ class Gap(Value, frozen=True):
 
 class Run(Value, frozen=True):
     """An unfinished run. `tip` is its newest entry; `phase` says which of the three parts of its work it is in.
-    `watched`: those of `ready` that can do more than start; None in a snapshot of a release that did not note it."""
+    `watched`: those of `ready` that wait for more than a permit, or end without one; None in a snapshot of a release
+    that did not note it."""
 
     id: str
     kind: RunKind

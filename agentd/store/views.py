@@ -11,9 +11,16 @@ from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
 from agentd.store.store import ContentRow, EntryRow, KeyRow, PrunedRow, Row, RunRow, SessionRow
 
+# Most facts of a goal; what they change is in the session's state (design 6).
+_WITHOUT_ROWS = (f.AgentStatus, f.AgentProgress, f.AgentPlan, f.ToolCalled, f.ToolResult, f.ToolFailed, f.GateDecided)
+
 
 def rows_of(before: Session, facts: Sequence[f.AnyFact], after: Session, wake_at: int | None) -> list[Row]:
     """The rows that a step writes."""
+    changed = _shown(before) != _shown(after) or before.seq == 0
+    facts = [fact for fact in facts if not isinstance(fact, _WITHOUT_ROWS)]
+    if not facts:
+        return [session_row(after, wake_at)] if changed else []
     runs: dict[str, RunRow] = {}
     rows: list[Row] = []
     known: dict[str, Run] = {**before.runs, **after.runs}
@@ -65,7 +72,7 @@ def rows_of(before: Session, facts: Sequence[f.AnyFact], after: Session, wake_at
             case _:
                 pass
     rows.extend(runs.values())
-    if _shown(before) != _shown(after) or before.seq == 0:
+    if changed:
         rows.append(session_row(after, wake_at))
     return rows
 

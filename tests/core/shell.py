@@ -265,8 +265,9 @@ def recount(run: Run) -> None:
     open_ones = {name for name in by_status.get("pending", set()) if not run.tasks[name].open_deps}
     assert set(run.ready) == open_ones - set(run.queued)
     looked_at = {name for name in run.ready if run.tasks[name].spec.kind not in PERMIT_KINDS}
+    timed = {name for name in run.ready if run.tasks[name].resume_at is not None}
     lost = {name for name in run.ready if not may_start(run, run.tasks[name])}
-    assert set(run.watched or ()) == looked_at | lost
+    assert set(run.watched or ()) == looked_at | timed | lost
     assert run.settled == sum(task.status in SETTLED for task in run.tasks.values())
     assert set(run.dropped_ids) == by_status.get("dropped", set())
     assert run.accepted_tasks == sum(task.admitted for task in run.tasks.values())
