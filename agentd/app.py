@@ -20,24 +20,21 @@ from agentd.actors.calibration import Calibration
 from agentd.actors.directory import Directory
 from agentd.actors.dispatcher import Dispatcher
 from agentd.actors.heartbeat import Heartbeat
-from agentd.actors.identity_files import IdentityFiles
 from agentd.actors.importing import Progress, import_folder
 from agentd.actors.load import Load
 from agentd.actors.memory_manager import MemoryManager
 from agentd.actors.server import ServerActor
 from agentd.actors.shared import Shared
 from agentd.clock import Clock, SystemClock
-from agentd.config import ConfigError, api_key, data_path
-from agentd.core.intents import Caps
+from agentd.config import ConfigError, api_key
 from agentd.edge.api import serve_api
 from agentd.edge.auth import Auth
 from agentd.edge.backup import backup_route
 from agentd.edge.gateway import Gateway
 from agentd.edge.http import HttpApp
 from agentd.edge.imports import import_route
-from agentd.edge.limits import Limits
 from agentd.edge.reception import Reception
-from agentd.edge.server import EdgeServer, ListenError, Tls
+from agentd.edge.server import EdgeServer, ListenError
 from agentd.edge.streams import Streams
 from agentd.edge.token_watch import TokenWatch
 from agentd.edge.tokens import TokenError, Tokens
@@ -56,6 +53,7 @@ from agentd.store.legacy import INDEX
 from agentd.store.sqlite import SqliteStore
 from agentd.supervisor import Supervisor
 from agentd.telemetry import Collector, LoopLag, Metrics, resident_bytes
+from agentd.wiring import caps_of, edge_limits, identity_files, notices_of, tls_of
 
 DRAIN_ATTEMPTS_S = 8.0
 DRAIN_SOCKETS_S = 1.5
@@ -157,7 +155,7 @@ class App:
         lag = LoopLag(clock, metrics)
         shared = Shared(
             settings=settings,
-            caps=_caps(settings),
+            caps=caps_of(settings),
             clock=clock,
             supervisor=supervisor,
             store=store,
@@ -165,9 +163,9 @@ class App:
             dispatcher=Dispatcher(settings.limits.workers, settings.limits.model_calls, settings.limits.queued_global),
             load=Load(clock, settings.limits.runs_global),
             provider=provider,
-            identity=_identity(settings),
+            identity=identity_files(settings),
             known_secrets=frozenset(key for key in (api_key(env),) if key),
-            notices=_notices(store, chosen_by_default(chosen)),
+            notices=notices_of(store, chosen_by_default(chosen)),
             loop_lag_s=lambda: lag.last_s,
             calibration=Calibration(),
             look=lambda state: memory.look(state),
@@ -183,7 +181,7 @@ class App:
         streams = serve_api(http, reception)
         edge = EdgeServer(
             settings.server.host, settings.server.port, Gateway(reception), http, clock, supervisor,
-            _edge_limits(settings), _tls(settings),
+            edge_limits(settings), tls_of(settings),
         )  # fmt: skip
         scrape = Scrape(shared, directory, edge, streams)
         collector = Collector(clock, metrics)
@@ -335,64 +333,6 @@ def _auth(tokens: Tokens, clock: Clock, settings: Settings) -> Auth:
         return Auth(tokens, clock, origins=settings.server.origins)
     except ValueError as error:
         raise StartError(f"server.origins: {error}", "Write origins as https://host[:port].") from error
-
-
-def _caps(settings: Settings) -> Caps:
-    limits = settings.limits
-    return Caps(
-        dispatch=limits.dispatch,
-        queued_per_session=limits.queued_per_session,
-        queued_global=limits.queued_global,
-        workers=limits.workers,
-        runs_per_session=limits.runs_per_session,
-        tasks_per_plan=limits.tasks_per_plan,
-        ram_entries=limits.ram_entries,
-        ram_bytes=limits.ram_bytes,
-        high_water=settings.memory.high_water,
-        low_water=settings.memory.low_water,
-        warning_s=settings.heartbeat.warning_s,
-        fact_bytes=limits.fact_bytes,
-        steer_all=settings.runs.steer == "all",
-        follow_up_all=settings.runs.follow_up == "all",
-    )
-
-
-def _edge_limits(settings: Settings) -> Limits:
-    limits = settings.limits
-    return Limits(
-        sockets=limits.sockets, frame_bytes=limits.frame_bytes, outbox_bytes=limits.outbox_bytes,
-        outbox_frames=limits.outbox_frames,
-    )  # fmt: skip
-
-
-def _tls(settings: Settings) -> Tls | None:
-    if not settings.server.tls_cert:
-        return None
-    key = Path(settings.server.tls_key) if settings.server.tls_key else None
-    return Tls(Path(settings.server.tls_cert), key)
-
-
-def _identity(settings: Settings) -> IdentityFiles:
-    directory = Path(settings.identity.dir) if settings.identity.dir else data_path("identity")
-    return IdentityFiles(directory, settings.identity.budget_bytes)
-
-
-def _notices(store: SqliteStore, by_default: bool) -> list[Notice]:
-    notices = []
-    if by_default:
-        text = "no provider is set, so the offline one answers; see provider.name in docs/settings.md"
-        notices.append(Notice(code="provider_offline", message=text))
-    opening = store.opening
-    if opening.quarantined is not None:
-        text = (
-            f"the database was damaged and moved to {opening.quarantined}; "
-            f"{opening.recovered_sessions} sessions with {opening.recovered_facts} facts were saved"
-        )
-        notices.append(Notice(code="quarantined", message=text))
-    if opening.restored is not None:
-        text = "; ".join(("this database was restored from a backup; clients read their history anew", *opening.notes))
-        notices.append(Notice(code="restored", message=text))
-    return notices
 
 
 def _reasons(reception: Reception) -> list[str]:

@@ -19,7 +19,8 @@ class Many:
 
     def __init__(self, into: str, columns: int, then: str = "") -> None:
         row = f"({', '.join('?' * columns)})"
-        self._sql = {size: f"INSERT OR ROLLBACK INTO {into} VALUES {', '.join([row] * size)} {then}".rstrip() for size in SIZES}
+        start = f"INSERT OR ROLLBACK INTO {into} VALUES "
+        self._sql = {size: f"{start}{', '.join([row] * size)} {then}".rstrip() for size in SIZES}
 
     def execute(self, connection: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> None:
         """Insert the rows in their order; no two of them may be one to what `then` does on a conflict."""

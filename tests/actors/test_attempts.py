@@ -103,7 +103,7 @@ async def test_work_that_ignores_its_cancellation_is_told_as_abandoned_and_count
     assert (told, attempts.abandoned, len(attempts)) == ([ANSWER], 1, 1)
     stubborn.set()
     await attempts.ended_one()
-    assert (attempts.abandoned, len(attempts), attempts.models) == (0, 0, 0)
+    assert (attempts.abandoned, len(attempts), attempts.lingering(state)) == (0, 0, 0)
     assert len(ended) == 1
 
 

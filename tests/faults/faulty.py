@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from agentd import app
+from agentd import app, wiring
 from agentd.cli.main import run
 from agentd.clock import SystemClock
 from agentd.edge.limits import Limits
@@ -34,7 +34,7 @@ from agentd.store.writing import BatchWriter
 
 UNLIMITED_PAGES = 0xFFFFFFFE
 _said = Path(os.environ["FAULTS"])
-_clock, _commit, _set, _limits = SystemClock.now_ms, BatchWriter.commit, connections._set, app._edge_limits
+_clock, _commit, _set, _limits = SystemClock.now_ms, BatchWriter.commit, connections._set, app.edge_limits
 
 
 def now() -> dict[str, Any]:
@@ -71,5 +71,5 @@ if __name__ == "__main__":
     SystemClock.now_ms = now_ms  # type: ignore[method-assign]
     BatchWriter.commit = commit  # type: ignore[method-assign]
     connections._set = settings_of
-    app._edge_limits = edge_limits
+    app.edge_limits = edge_limits  # type: ignore[attr-defined]
     sys.exit(run(sys.argv[1:]))

@@ -273,17 +273,18 @@ def _permits(server: Any, actors: list[SessionActor]) -> Iterator[tuple[str, str
         (dispatcher.models, [number for actor in actors for number in actor._held._models]),
     ):
         kept = [number for numbers in permits._kept.values() for number in numbers]
-        places = [*permits._free, *kept, *held]
+        places = [*permits.free, *kept, *held]
         if len(set(places)) != len(places):
-            yield "permits", f"a number stands twice: free {list(permits._free)}, kept {kept}, held {held}"
+            yield "permits", f"a number stands twice: free {list(permits.free)}, kept {kept}, held {held}"
         missing = permits.capacity - len(places)
         if not 0 <= missing <= (len(server.memory._working) if permits is dispatcher.models else 0):
             which = "models" if permits is dispatcher.models else "workers"
             yield "permits", f"{missing} of {permits.capacity} {which} are nowhere, {summaries} for summaries"
     for actor in actors:
         alive, holds = actor._attempts, actor._held
-        if not alive.workers <= holds._workers or alive.models > len(holds._models):
-            yield "permits", f"{actor.state.key}: {sorted(alive.workers)} and {alive.models} work without a permit"
+        models = sum(one.model for one in alive._alive.values())
+        if not alive.workers <= holds._workers or models > len(holds._models):
+            yield "permits", f"{actor.state.key}: {sorted(alive.workers)} and {models} work without a permit"
     if server.provider.calls > dispatcher.models.capacity:
         yield "dispatch-cap", f"{server.provider.calls} calls of {dispatcher.models.capacity}"
     if sum(len(actor._attempts.workers) for actor in actors) > dispatcher.workers.capacity:

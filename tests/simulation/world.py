@@ -24,7 +24,6 @@ from agentd.actors.load import Load
 from agentd.actors.memory_manager import MemoryManager
 from agentd.actors.server import ServerActor
 from agentd.actors.shared import Shared
-from agentd.app import _caps
 from agentd.edge.auth import Auth
 from agentd.edge.gateway import Gateway
 from agentd.edge.reception import Reception
@@ -33,6 +32,7 @@ from agentd.protocol import facts as f
 from agentd.protocol.errors import StorageUnavailable
 from agentd.settings import Settings
 from agentd.store.store import Append
+from agentd.wiring import caps_of
 from tests.simulation.invariants import Ledger, audit
 from tests.simulation.loop import SimLoop
 from tests.simulation.process import Faults, Mortal, SimClock, SimStore
@@ -73,7 +73,7 @@ class Server:
         self.provider = SimProvider(random.Random(f"{seed}/model"), world.faults, offline=world.offline)
         limits = world.settings.limits
         self.shared = Shared(
-            settings=world.settings, caps=_caps(world.settings), clock=self.clock, supervisor=self.supervisor,
+            settings=world.settings, caps=caps_of(world.settings), clock=self.clock, supervisor=self.supervisor,
             store=world.watched(self.store), term=1,
             dispatcher=Dispatcher(limits.workers, limits.model_calls, limits.queued_global),
             load=Load(self.clock, limits.runs_global), provider=self.provider,
@@ -140,7 +140,7 @@ class World:
         self.offline = chance.random() < 0.15
         self.faults = Faults()
         self.jump_ms = 0
-        self.ledger = Ledger(_caps(self.settings), self.breach)
+        self.ledger = Ledger(caps_of(self.settings), self.breach)
         self.server: Server | None = None
         self.servers: list[Server] = []
         self.sockets: list[Any] = []
