@@ -34,7 +34,7 @@ from agentd.store.writing import BatchWriter
 
 UNLIMITED_PAGES = 0xFFFFFFFE
 _said = Path(os.environ["FAULTS"])
-_clock, _commit, _set, _limits = SystemClock.now_ms, BatchWriter.commit, connections._set, app.edge_limits
+_clock, _commit, _set, _limits = SystemClock.now_ms, BatchWriter.commit, connections._set, wiring.edge_limits
 
 
 def now() -> dict[str, Any]:
