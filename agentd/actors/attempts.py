@@ -116,19 +116,18 @@ class Attempts:
         alive = Alive(work, task.worker if task is not None else None, model)
         self._alive[work] = alive
         self._reckon()
-        alive.task = self._supervisor.start(f"attempt {work.run} {work.task} {work.attempt}", self._attempt(alive))
+        alive.task = self._supervisor.start(f"attempt {work.run} {work.task} {work.attempt}", self._run(work))
+        # Not by a `finally` in the task: one that is cancelled before its first step runs nothing of its code.
+        alive.task.add_done_callback(lambda task: self._over(alive, task))
 
-    async def _attempt(self, alive: Alive) -> None:
-        outcome: Outcome | None = None
-        try:
-            outcome = await self._run(alive.work)
-        finally:
-            del self._alive[alive.work]
-            self._reckon()
-            if not self._cut_off(alive, outcome):
-                if outcome is not None:
-                    self._told[alive.work] = outcome
-                self._ended(outcome)
+    def _over(self, alive: Alive, task: asyncio.Task[Outcome]) -> None:
+        del self._alive[alive.work]
+        self._reckon()
+        outcome = None if task.cancelled() or task.exception() is not None else task.result()
+        if not self._cut_off(alive, outcome):
+            if outcome is not None:
+                self._told[alive.work] = outcome
+            self._ended(outcome)
 
     def _reckon(self) -> None:
         """A step asks for these more often than they change."""

@@ -126,3 +126,15 @@ async def test_work_that_ends_when_it_is_asked_to_is_not_abandoned() -> None:
     await attempts.ended_one()
     await clock.advance(ABANDON_S + 1)
     assert (told, attempts.abandoned) == ([], 0)
+
+
+async def test_an_attempt_that_is_cancelled_before_its_first_step_is_over_too() -> None:
+    """Nothing of its task's code ran, a `finally` in it neither, so its permit was never given back (seed 2148)."""
+    ended: list[Outcome | None] = []
+    supervisor = Supervisor(SystemClock(), lambda name: None)
+    attempts = Attempts(SystemClock(), supervisor, Rig()._work, ended.append, lambda work: None)
+    state = Rig().state
+    attempts.reconcile(state, [ANSWER])
+    attempts.reconcile(state, [])
+    await attempts.ended_one()
+    assert (len(attempts), attempts.lingering(state), ended) == (0, 0, [None])
