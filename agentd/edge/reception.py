@@ -188,7 +188,7 @@ class Reception:
 
     def _mode_is(self, paused: bool) -> None:
         self.shared.load.server_paused = paused
-        self.shared.dispatcher.hold(paused)
+        self.shared.dispatcher.hold(paused or self.draining_ms is not None)  # nothing begins while it shuts down
         for seat in self.directory:
             seat.mode_changed()
 

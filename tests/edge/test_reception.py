@@ -35,6 +35,22 @@ class Told:
         raise AssertionError("the pause can't be stored")
 
 
+async def test_going_on_lets_nothing_begin_while_the_server_shuts_down(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts were told as begun that nobody started any more."""
+    server = ServerActor(rig.shared)
+    reception = Reception(rig.shared, rig.directory, server, cast(Auth, None), "log")
+    await server.record(f.ServerMode, BY, mode="paused")
+    reception.draining_ms = 8_000
+    rig.shared.dispatcher.hold(True)
+    answered: list[Any] = []
+    monkeypatch.setattr(Told, "done", lambda self, session, seq, reply: answered.append(reply.mode))
+    await reception.for_all("resume", BY, None, cast(Ask, Told()))
+    assert answered == ["running"]
+    assert rig.shared.dispatcher.models.held
+
+
 async def test_what_is_held_back_by_a_pause_that_is_not_stored_goes_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
