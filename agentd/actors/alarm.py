@@ -16,6 +16,8 @@ class Alarm:
         self._ring = ring
         self._timer: Timer | None = None
         self._at: int | None = None
+        self.rings_s: float | None = None
+        """Monotonic seconds at which it rings; None when it is not set."""
 
     @property
     def is_set(self) -> bool:
@@ -28,12 +30,13 @@ class Alarm:
         self.cancel()
         if at is not None:
             self._at = at
+            self.rings_s = self._clock.monotonic_s() + (at - now) / 1000
             self._timer = self._clock.call_later((at - now) / 1000, self._rings)
 
     def cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._at = None
+        self._timer = self._at = self.rings_s = None
 
     def _rings(self) -> None:
         """It may be a moment early: then it is set again."""

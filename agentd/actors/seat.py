@@ -22,7 +22,6 @@ from agentd.clock import Timer
 from agentd.core import intents as i
 from agentd.core.admission import session_figures
 from agentd.core.heartbeat import Beat, beat
-from agentd.core.session import next_timer
 from agentd.core.state import SNAPSHOT_VERSION, Session
 from agentd.protocol.codec import encode
 from agentd.protocol.errors import AgentdError, Internal, Overloaded, StorageUnavailable
@@ -161,16 +160,14 @@ class Seat:
         said, figures = self.beat()
         if state.seq - actor.snapshot_seq >= SNAPSHOT_FACTS and self.key not in self.shared.forgetting:
             self.shared.supervisor.start(f"snapshot {self.key}", self._keep(state))
-        counted = actor.leave()
+        rings_s, counted = actor.alarm.rings_s, actor.leave()
         self.shared.load.unfinished += counted
         bare = replace(state, window=(), window_bytes=0, summaries=(), tombstones=(), gaps=(), runs={}, queue=(),
                        current=None)  # fmt: skip
         self._brief = Brief(state=bare, beat=said, figures=figures, unfinished=len(state.runs), counted=counted)
         self.actor = None
-        now = max(self.shared.clock.now_ms(), state.ts)
-        at = next_timer(state, self.shared.load.server_paused, self.shared.caps.warning_s, now)
-        if at is not None:
-            self._timer = self.shared.clock.call_later((at - now) / 1000, self._due)
+        if rings_s is not None:  # in monotonic time, as it was set: the wall clock may be anywhere
+            self._timer = self.shared.clock.call_later(max(rings_s - self.shared.clock.monotonic_s(), 0), self._due)
 
     async def _keep(self, state: Session) -> None:
         """The state as a snapshot, so that coming back reads few facts; without it they are all read."""

@@ -65,7 +65,7 @@ class SessionActor:
         self._waiting = Waiting(state.key, shared.clock)
         self._at_work = False
         self._task: asyncio.Task[Any] | None = None
-        self._alarm = Alarm(shared.clock, self.wake)
+        self.alarm = Alarm(shared.clock, self.wake)
         self._steady = Steady(shared.clock, state.ts)
         self.snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._retries = Retries(shared.clock, self._put_back)
@@ -227,7 +227,7 @@ class SessionActor:
 
     def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
-        now = self._steady.now_ms(self.state.ts, timed=self._alarm.is_set)
+        now = self._steady.now_ms(self.state.ts, timed=self.alarm.is_set)
         state, facts, commands, nth = self.state, list[f.AnyFact](), list[Taken](), 1
         step = self._given_step(now, ahead)
         for envelope in envelopes:
@@ -373,7 +373,7 @@ class SessionActor:
 
     def _set_timer(self) -> None:
         now = self._steady.now_ms(self.state.ts, timed=True)  # what was decided a moment ago stays the reference
-        self._alarm.set(next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now), now)
+        self.alarm.set(next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now), now)
 
     def _count(self, state: Session) -> None:
         """Unfinished runs that count against the server's cap; those that wait for a person do not (rulings 26)."""
@@ -387,7 +387,7 @@ class SessionActor:
 
     def leave(self) -> int:
         """Out of memory: nothing stays behind. How many unfinished runs it had counted."""
-        self._alarm.cancel()
+        self.alarm.cancel()
         counted, self._counted = self._counted, 0
         self.shared.load.unfinished -= counted
         self._held.leave()

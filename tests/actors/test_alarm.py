@@ -12,6 +12,9 @@ class Timers:
         self.set: list[tuple[float, Callable[[], object]]] = []
         self.cancelled = 0
 
+    def monotonic_s(self) -> float:
+        return 0.0
+
     def call_later(self, delay_s: float, call: Callable[[], object]) -> "Timers":
         self.set.append((delay_s, call))
         return self

@@ -218,3 +218,22 @@ async def test_a_session_with_something_to_try_again_does_not_rest(rig: Rig) -> 
     await rig.until(seat, lambda fact: isinstance(fact, f.Warned))
     await actor.quiet()
     assert actor.restful
+
+
+async def test_a_timer_rings_for_a_session_that_rests_wherever_the_wall_clock_is(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a wall clock that had jumped ahead the time had passed already, so no timer was set, and nobody woke it."""
+    tasks = plan({"id": "w", "kind": "delay", "delay_s": 0.2})
+    rig = make(lambda request: tasks if request.purpose == "planning" else "done", Settings())
+    seat = await rig.session()
+    seat.feed.add(Sink(), 0)
+    run = await rig.start(seat, "wait", "goal")
+    await rig.until(seat, lambda fact: isinstance(fact, f.AgentPlan))
+    assert seat.actor is not None
+    await seat.actor.quiet()
+    now_ms = rig.clock.now_ms
+    monkeypatch.setattr(rig.clock, "now_ms", lambda: now_ms() + 3_600_000)
+    assert rig.directory.let_go(ALL, ALL) == 1
+    facts = await rig.ended(seat, run)
+    assert isinstance(facts[-1], f.RunCompleted)
