@@ -47,9 +47,10 @@ class ServerActor:
             fact = kind(session=KEY, seq=state.seq + 1, ts=now, by=by, **fields)
             body = encode(fact)
             record = Record(seq=fact.seq, step=fact.seq, ts=now, type=str(fact.__struct_config__.tag), body=body)
-            rows: tuple[Row, ...] = (_row(self.state, now),)
+            after = evolve(state, fact)
+            rows: tuple[Row, ...] = (_row(after, now),)
             await self.shared.store.append(Append(session=KEY, term=self.shared.term, records=(record,), rows=rows))
-            self.state = evolve(state, fact)
+            self.state = after
             self.feed.publish(fact.seq, [body])
             return fact.seq
 
