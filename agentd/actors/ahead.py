@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from agentd.actors.shared import Shared
 from agentd.core import intents as i
@@ -71,6 +72,21 @@ class Paths:
     def keep(self, leaf: str, state: Session, contents: dict[str, str]) -> None:
         """The active path, before it is left for a fresh epoch: queued runs still start there (rulings 21)."""
         self.know(leaf, Path(state.window, state.summaries, contents))
+
+    def heard(self, facts: Sequence[f.AnyFact], after: Session) -> None:
+        """A stored step: what it forgot loses its words here too, and its summaries go (rulings 30)."""
+        for fact in facts:
+            if isinstance(fact, f.MemoryEvent) and fact.event == "forget":
+                self._blank(frozenset(fact.ids), frozenset(fact.replaces))
+        self.forget(after)
+
+    def _blank(self, ids: frozenset[str], summaries: frozenset[str]) -> None:
+        for name in (ids | summaries) & self.contents.keys():
+            self.contents[name] = ""
+        for leaf, window in self.windows.items():
+            self.windows[leaf] = tuple(replace(item, bytes=0) if item.id in ids else item for item in window)
+        for leaf, found in self.summaries.items():
+            self.summaries[leaf] = tuple(item for item in found if item.id not in summaries)
 
     def forget(self, state: Session) -> None:
         """Only what unfinished runs still need."""

@@ -102,7 +102,7 @@ class Words:
         if fact.content is not None:
             self.contents.update(dict.fromkeys(fact.ids, fact.content))
         if fact.event == "forget":
-            self.contents.update({name: "" for name in fact.ids if name in self.contents})
+            self.contents.update({name: "" for name in (*fact.ids, *fact.replaces) if name in self.contents})
             self.ahead = {}
         for item in fact.window or ():
             if item.id not in self.contents and item.id in self.ahead:

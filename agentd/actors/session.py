@@ -298,7 +298,7 @@ class SessionActor:
         if self._snapshot_due(after):
             self.snapshot_seq = after.seq
         self.words.heard(facts, before, after)
-        self._paths.forget(after)
+        self._paths.heard(facts, after)
         if any(isinstance(fact, (f.SessionReceive, *f.RUN_ENDS)) for fact in facts):
             self.feed.end_message()
         for taken in commands:
