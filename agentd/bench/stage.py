@@ -187,9 +187,10 @@ class Stage:
 
     def _compare(self, window: Window, outcome: Outcome) -> None:
         """What the server counted beside what the clients saw."""
-        if "runs_accepted_total" not in "".join(window.last.metrics):
+        kinds = [name for name in window.last.metrics if name.startswith("runs_accepted_total")]
+        if not kinds:
             return
-        accepted = window.more('runs_accepted_total{kind="all"}')
+        accepted = sum(window.more(name) for name in kinds)
         ended = sum(
             window.more(f'runs_ended_total{{state="{state}"}}') for state in ("completed", "failed", "cancelled")
         )
