@@ -186,7 +186,9 @@ class Follower:
             self.sink.send(self._replies.pop(0)[1])
 
     def _tell_lagged(self) -> None:
-        if self._lagged and not self.sink.full:
+        if self._lagged and self.sink.full:
+            self.sink.on_drained = self._drained  # whoever is level has nothing else that brings it back here
+        elif self._lagged:
             self._lagged = False
             self.feed.followed.lagged += 1
             signal = signals.StreamLagged(

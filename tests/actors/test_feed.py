@@ -88,3 +88,34 @@ class Broken(Log):
             raise StorageUnavailable("the disk is away")
         self.read_again.set()
         return await super().read(session, after, limit, limit_bytes)
+
+
+async def test_a_follower_that_is_level_again_but_full_hears_what_it_missed_once_it_drains() -> None:
+    """It had missed words, was about to page, and became level by a resume while its outbox was full again: nothing
+    came back to it, and `stream.lagged` was never told."""
+    supervisor = Supervisor(SystemClock(), lambda name: None)
+    feed = Feed("s", 2, cast(Store, Log()), SystemClock(), supervisor)
+    reader = Reader()
+    follower = feed.add(reader, 2)
+    feed.begin_message("r", "m")
+    feed.add_text("some words")
+    reader.full = True
+    feed.add_text(" and more")
+    feed.end_message()
+    feed.publish(3, BODIES[2:])
+    drain(reader)
+    reader.full = True
+    follower.move(3)
+    async with asyncio.timeout(5):
+        while len(supervisor):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    drain(reader)
+    assert [b'"stream.lagged"' in frame for frame in reader.frames] == [False, True]
+    assert follower.live()
+
+
+def drain(reader: Reader) -> None:
+    """What the outbox does once it has room again."""
+    reader.full = False
+    if reader.on_drained is not None:
+        reader.on_drained()
