@@ -11,10 +11,11 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from agentd.clock import Clock
+from agentd.instruments import Counter, Histogram
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LAG_EVERY_S = 0.1
@@ -25,8 +26,6 @@ GC_THRESHOLDS = (10_000, 4, 1_000_000)
 
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -111,14 +110,14 @@ class Metrics:
         self.limit = self._gauge("limit", "The limits in force", "name")
         self.build = self._gauge("build_info", "Always 1", "version")
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"agentd_{name}", text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, label: str | None = None) -> Counter:
+        return Counter(f"agentd_{name}", text, label, self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"agentd_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"agentd_{name}", text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], label: str | None = None) -> Histogram:
+        return Histogram(f"agentd_{name}", text, label, self.registry, bounds)
 
 
 class LoopLag:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
-from prometheus_client import Histogram
 
 from agentd.actors.calibration import Calibration
 from agentd.actors.dispatcher import Dispatcher
@@ -15,6 +14,7 @@ from agentd.actors.load import Load
 from agentd.clock import Clock
 from agentd.core.intents import Caps
 from agentd.core.state import Session
+from agentd.instruments import Histogram
 from agentd.protocol.replies import Notice
 from agentd.providers.provider import Provider
 from agentd.settings import Settings
