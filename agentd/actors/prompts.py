@@ -10,6 +10,7 @@ from agentd.actors.ahead import path_to
 from agentd.actors.context import text_of
 from agentd.actors.desk import Desk
 from agentd.actors.repair import asked_for
+from agentd.actors.wave import Wave
 from agentd.core.prompt import Assembled, Budget, Evidence, Item, PromptParts, assemble
 from agentd.core.references import filled, named_outputs
 from agentd.core.state import TERMINAL, Run, Session, Task
@@ -38,7 +39,7 @@ async def for_answer(desk: Desk, run: Run) -> tuple[ModelRequest, tuple[str, ...
     return _request(assembled, "answer"), assembled.cut
 
 
-async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
+async def for_task(desk: Desk, run: Run, task: Task, wave: Wave) -> ModelRequest:
     """What a model task is made from: its own words, the goal, and the results that it depends on."""
     identity = await desk.shared.identity.latest(desk.state.agent)
     said = [f"Task: {task.spec.title}"]
@@ -56,7 +57,7 @@ async def for_task(desk: Desk, run: Run, task: Task) -> ModelRequest:
         evidence=tuple(_evidence(desk, run, name) for name in _inputs(run, task)),
         plan_summary=f"goal: {run.goal or run.content}",
     )
-    return _request(assemble(parts, _budget(desk)), "task")
+    return wave.request(parts, _budget(desk))
 
 
 class Steered:

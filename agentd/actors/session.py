@@ -301,6 +301,8 @@ class SessionActor:
         self._paths.heard(facts, after)
         if any(isinstance(fact, (f.SessionReceive, *f.RUN_ENDS)) for fact in facts):
             self.feed.end_message()
+        if before.current is not None and after.current != before.current:
+            self._worker.run_ended()
         for taken in commands:
             if isinstance(taken.answer, i.Accepted) and taken.envelope.caller is not None:
                 self._accepted(taken.envelope.caller, taken.answer, bodies[taken.answer.seq - before.seq - 1])

@@ -18,6 +18,7 @@ from agentd.actors.desk import Desk
 from agentd.actors.planner import propose
 from agentd.actors.repair import invalid_cause, repair, shown, structured
 from agentd.actors.toolbox import CALLS_PER_MESSAGE_MAX, NotRunning, Toolbox
+from agentd.actors.wave import Wave
 from agentd.core import intents as i
 from agentd.core.graph import added
 from agentd.core.problem import Problem
@@ -44,6 +45,11 @@ class Worker:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._wave = Wave()
+
+    def run_ended(self) -> None:
+        """Nothing of its words stays here."""
+        self._wave.forget()
 
     async def attempt(self, work: Work) -> Outcome:
         """Run one attempt to its end. Raises CancelledError only when the process goes down."""
@@ -139,7 +145,7 @@ class Worker:
     async def _model(self, run: Run, task: Task, box: Toolbox) -> tuple[Any, f.Usage | None]:
         """Model steps with tools between them, at most `ROUNDS_MAX`; then the model has to do without. An output that
         is not what the plan asks for goes back with what is wrong with it, at most `OUTPUTS_MAX` are looked at (L9)."""
-        request = await prompts.for_task(self._desk, run, task)
+        request = await prompts.for_task(self._desk, run, task, self._wave)
         heard = _Heard(self._desk, run.id, None)
         steered = prompts.Steered(self._desk, run.id)
         usage, outputs = f.Usage(), 0
