@@ -106,8 +106,8 @@ class Attempts:
     def decided(self, intents: Iterable[AnyIntent]) -> None:
         """A step has taken these: for the outcomes among them, the state says from here on whether work is due."""
         if self._told:
-            for intent in intents:
-                self._told = {work: outcome for work, outcome in self._told.items() if outcome is not intent}
+            taken = {id(intent) for intent in intents}
+            self._told = {work: outcome for work, outcome in self._told.items() if id(outcome) not in taken}
 
     def _start(self, state: Session, work: Work) -> None:
         run = state.runs[work.run]

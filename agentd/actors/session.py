@@ -178,7 +178,8 @@ class SessionActor:
             return
         before = self.state
         facts, taken = self._decide(envelopes, ahead)
-        self.words.ahead = {**self._paths.contents, **ahead.contents}
+        if self._paths.contents or ahead.contents or self.words.ahead:
+            self.words.ahead = {**self._paths.contents, **ahead.contents}
         if facts:
             after = taken.state
             try:

@@ -43,9 +43,7 @@ def _step(draft: Draft, run: Run) -> bool:
     if run.phase == "answering":
         return _think(draft, run, run.answer.active, "execution", "started", "answering")
     _told_prolonged(draft, run)
-    before = len(draft.facts)
-    schedule.work(draft, run.id)
-    return len(draft.facts) > before
+    return schedule.work(draft, run.id)
 
 
 def _begin(draft: Draft, run: Run) -> None:
