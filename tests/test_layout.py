@@ -23,6 +23,7 @@ FREE_TESTS = {
     "test_layout": "the whole tree",
     "test_traces": "the rules of the core, told as stories",
     "test_import": "the older format, imported by a whole server",
+    "test_forgotten_words": "every place that words may be in when they are forgotten",
     "test_rulings": "cases that were decided ahead",
     "test_session_stateful": "a session under any order of commands, outcomes, pauses and crashes",
     "test_orders": "one final state whatever the order of completions",
