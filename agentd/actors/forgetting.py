@@ -1,10 +1,13 @@
 """`memory.forget`: first the sessions that hold the words say that they are forgotten, then every copy is blanked.
 
 The order matters: once the fact is stored no prompt and no new snapshot is made from the words, so that nothing writes
-them again while the disk is cleaned. A crash in between leaves the fact; asking again finishes the work (29, 30).
+them again while the disk is cleaned. A crash in between leaves the fact and the store's note of it, from which `finish`
+does it again; so it does when a reader kept the write-ahead log from being truncated (29, 30).
 """
 
 import asyncio
+
+import structlog
 
 from agentd.actors.ahead import owned
 from agentd.actors.directory import Directory
@@ -20,6 +23,8 @@ from agentd.store.store import EntryRow
 
 STORED_S = 30.0
 SUMMARIES_LOOKED_AT = 512
+
+log = structlog.get_logger(__name__)
 
 
 async def forget(
@@ -49,6 +54,28 @@ async def forget(
             seat = directory.get(key)
             if seat is not None and seat.actor is not None:
                 shared.look(seat.actor.state)
+
+
+async def finish(shared: Shared, directory: Directory, by: By) -> None:
+    """Do to its end what was to be forgotten when a process ended before it was done; what can't be now stays noted.
+
+    Raises:
+        StorageUnavailable: the store can't be asked.
+    """
+    left = [row for row in await shared.store.forgetting() if row.session not in shared.forgetting]
+    again = {name for row in left if not row.blanked for name in row.ids}
+    own: dict[str, list[str]] = {}  # what a branch was told is forgotten where it was said
+    for row in (await shared.store.entries(sorted(again))).values():
+        own.setdefault(row.session, []).append(row.id)
+    for key, ids in own.items():
+        try:
+            seat = await directory.find(key)
+            if seat is not None:
+                await forget(shared, directory, (await seat.awake()).state, tuple(ids), by)
+        except (AgentdError, TimeoutError) as error:
+            log.warning("forget.not_finished", session=key, reason=str(error))
+    if left and not own:
+        await shared.store.purge()
 
 
 async def _forget(

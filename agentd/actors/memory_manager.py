@@ -7,10 +7,12 @@ one, by a permit that nobody else waits for; when it fails the range stays, is t
 """
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
 from agentd.actors.directory import Directory
+from agentd.actors.forgetting import finish
 from agentd.actors.session import SessionActor
 from agentd.actors.shared import Shared
 from agentd.core import intents as i
@@ -80,13 +82,16 @@ class MemoryManager:
             self._news.set()
 
     async def run(self) -> None:
-        """For ever: compact what waits; between, the index; every now and then, retention and what failed before."""
+        """For ever: compact what waits; at once and every now and then, however much waits, what was left over."""
+        sweep_at = self.shared.clock.monotonic_s()
         while True:
-            try:
-                async with asyncio.timeout(SWEEP_S):
-                    await self._news.wait()
-            except TimeoutError:
+            now = self.shared.clock.monotonic_s()
+            if now >= sweep_at:
+                sweep_at = now + SWEEP_S
                 await self._swept()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(sweep_at - now, 0.0)):
+                    await self._news.wait()
             self._news.clear()
             while self._waiting and len(self._working) < AT_ONCE:
                 key = next(iter(self._waiting))
@@ -237,7 +242,8 @@ class MemoryManager:
             log.warning("memory.sweep_failed", reason=str(error) or type(error).__name__)
 
     async def _sweep(self) -> None:
-        """What failed before is looked at again; retention takes a slice."""
+        """What was not forgotten to its end is; what failed before is looked at again; retention takes a slice."""
+        await finish(self.shared, self.directory, BY)
         now = self.shared.clock.monotonic_s()
         for key in [key for key, at in self._not_before.items() if at <= now]:
             seat = self.directory.get(key)

@@ -11,8 +11,8 @@ methods cost one call per statement (docs/decisions/010). A contract test holds 
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from agentd.store.errors import StoreError
 READERS = 3
 READER_WAIT_S = 10.0
 BUSY_MS = 5_000
+READERS_MS = 50  # so long what needs that no reader holds an older moment may hold up the commits behind it
 CACHE_KIB = 16_384
 PAGE_BYTES = 4_096  # SQLite's own choice for a new database
 
@@ -69,6 +70,16 @@ async def writing_connection(path: Path) -> AsyncIterator[aiosqlite.Connection]:
                     hint="put the state directory on a local disk that supports SQLite's write-ahead log",
                 )
         yield connection
+
+
+@contextmanager
+def short_patience(connection: sqlite3.Connection) -> Iterator[None]:
+    """Inside, readers in the way are waited for `READERS_MS` only."""
+    connection.execute(f"PRAGMA busy_timeout = {READERS_MS}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
 
 class Readers:

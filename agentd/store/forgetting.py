@@ -3,17 +3,23 @@
 What is deleted from the full-text index stays in its older segments until they are merged, and what is overwritten in
 the database stays in the write-ahead log until that is truncated; freed pages are overwritten because `secure_delete`
 is on from the first database. So `purge` merges the index to one segment and truncates the log, which needs that no
-reader holds an older moment of it; it says whether that was so.
+reader holds an older moment of it; it says whether that was so. What is to be forgotten is noted in the transaction of
+its fact and crossed out when all of that is done, so that a crash in between is made good.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import msgspec
+
+from agentd.store.connection import short_patience
 from agentd.store.fulltext import replaced
+from agentd.store.store import ForgetRow
 
 SLICE = 200
 FACTS_PER_SLICE = 2_000
+NOTE = "forget:"  # how the keys of notes in `meta` begin
 
 Rewrite = Callable[[bytes], bytes | None]
 
@@ -61,8 +67,41 @@ def drop_snapshots(connection: sqlite3.Connection, session: str) -> None:
 def purge(connection: sqlite3.Connection) -> bool:
     """True when neither the index nor the write-ahead log holds a copy any more."""
     connection.execute("INSERT INTO recall (recall) VALUES ('optimize')")
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not busy
+    with short_patience(connection):
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        return False
+    done = [(_name(row),) for row in left(connection) if row.blanked]
+    if done:
+        with _transaction(connection):
+            connection.executemany("DELETE FROM meta WHERE key = ?", done)
+    return True
+
+
+def note(connection: sqlite3.Connection, row: ForgetRow) -> None:
+    """Inside a transaction."""
+    connection.execute(
+        "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_name(row), msgspec.json.encode(row).decode())
+    )
+
+
+def left(connection: sqlite3.Connection) -> list[ForgetRow]:
+    """What was noted and not crossed out."""
+    rows = connection.execute("SELECT value FROM meta WHERE key >= ? AND key < ?", (NOTE, NOTE[:-1] + ";"))
+    return [msgspec.json.decode(value, type=ForgetRow) for (value,) in rows.fetchall()]
+
+
+def note_blanked(connection: sqlite3.Connection, entries: list[str], sessions: list[str]) -> None:
+    """What these sessions were to forget of these entries is in no row and no fact any more."""
+    gone = frozenset(entries)
+    with _transaction(connection):
+        for row in left(connection):
+            if row.session in sessions and gone.issuperset(row.ids):
+                note(connection, msgspec.structs.replace(row, blanked=True))
+
+
+def _name(row: ForgetRow) -> str:
+    return f"{NOTE}{row.session}:{row.seq}"
 
 
 def prunable(connection: sqlite3.Connection, before_ms: int, keep: int, limit: int) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from agentd.core.evolve import evolve
 from agentd.core.lifecycle import IllegalMove
 from agentd.core.state import Session
 from agentd.protocol.codec import decode_fact
-from agentd.store.store import Row
+from agentd.store.store import ForgetRow, Row
 from agentd.store.views import rows_of
 from agentd.store.writing import BatchWriter, latest
 
@@ -45,6 +45,7 @@ def rebuild(connection: sqlite3.Connection, key: str) -> bool:
     connection.execute(f"DELETE FROM entries WHERE session = {number}", (key,))
     writer = BatchWriter()
     for row in latest(rows):
-        writer.write_row(connection, row)
+        if not isinstance(row, ForgetRow):  # what was not done to its end is told beside the facts
+            writer.write_row(connection, row)
     connection.executemany("UPDATE entries SET content = '', forgotten = 1, bytes = ? WHERE entry = ?", gone)
     return True

@@ -8,11 +8,12 @@ facts that were kept; sessions whose views may be wrong are marked, and recovery
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from agentd.store import tree
+from agentd.store import forgetting, tree
 from agentd.store.check import envelope
 from agentd.store.rebuild import rebuild
 from agentd.store.writing import FACT
@@ -69,6 +70,7 @@ def copy(damaged: sqlite3.Connection, into: sqlite3.Connection) -> Kept:
 
 class _Copying:
     def __init__(self, damaged: sqlite3.Connection, into: sqlite3.Connection) -> None:
+        self._damaged = damaged
         self._into = into
         self._tables = {name: _Table(damaged, name) for name in _COLUMNS}
         self._expected = _newest_indexed(damaged)
@@ -226,6 +228,7 @@ class _Copying:
         for number, session in self._sessions.items():
             self._close_session(number, session, everyone)
         tree.rebuild(self._into)
+        self._notes_to_forget()
         kept = sum(1 for session in self._sessions.values() if session.last)
         if len(self._notes) > NOTES_MAX:
             self._notes[NOTES_MAX:] = [f"and {len(self._notes) - NOTES_MAX} more"]
@@ -248,6 +251,12 @@ class _Copying:
             self._into.execute(
                 "UPDATE sessions SET leaf = NULL, unfinished = max(unfinished, 1) WHERE id = ?", (session.number,)
             )
+
+    def _notes_to_forget(self) -> None:
+        """What was being forgotten is so again, if that can be read."""
+        with suppress(sqlite3.DatabaseError, msgspec.MsgspecError):
+            for row in forgetting.left(self._damaged):
+                forgetting.note(self._into, row)
 
 
 class _Table:

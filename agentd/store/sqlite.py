@@ -30,6 +30,7 @@ from agentd.store.store import (
     Blanked,
     CommitFigures,
     EntryRow,
+    ForgetRow,
     Found,
     KeptRun,
     Key,
@@ -205,11 +206,15 @@ class SqliteStore:
                 )
                 facts += changed
             await write(partial(forgetting.drop_snapshots, session=session))
+        await write(partial(forgetting.note_blanked, entries=entries, sessions=sessions))
         self._stopwords = StopWords()
         return Blanked(entries=len(entries), facts=facts)
 
     async def purge(self) -> bool:
         return await self._backend.write(forgetting.purge)
+
+    async def forgetting(self) -> list[ForgetRow]:
+        return await self._read(forgetting.left)
 
     async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
         self._stopwords = StopWords()  # what is found here is pruned next

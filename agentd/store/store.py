@@ -90,6 +90,16 @@ class PrunedRow(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...]
 
 
+class ForgetRow(msgspec.Struct, frozen=True, gc=False):
+    """A fact that forgets, until no copy of the words is left: `ids` are what it names, beside the plans made of them.
+    `blanked`: no row and no fact has them any more, free pages and the write-ahead log may."""
+
+    session: str
+    seq: int
+    ids: tuple[str, ...]
+    blanked: bool = False
+
+
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
     """An idempotency key of a session and what it was used for."""
 
@@ -111,7 +121,7 @@ class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-Row = SessionRow | RunRow | EntryRow | ContentRow | PrunedRow | KeyRow | SnapshotRow
+Row = SessionRow | RunRow | EntryRow | ContentRow | PrunedRow | ForgetRow | KeyRow | SnapshotRow
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -353,7 +363,8 @@ class Store(Protocol):
         self, entries: list[str], sessions: list[str], rewrite: Callable[[bytes], bytes | None], *, runs: list[str]
     ) -> Blanked:
         """Take the words out of these entries, out of the index, and out of the facts of `runs` and of the sessions'
-        memory events that `rewrite` changes; snapshots of the sessions go. In slices; asking again finishes the work.
+        memory events that `rewrite` changes; snapshots of the sessions go. In slices; asking again finishes the work,
+        and `forgetting` names it until then.
 
         Raises:
             StorageUnavailable: it can't be written now; a part may have been done.
@@ -363,6 +374,10 @@ class Store(Protocol):
     async def purge(self) -> bool:
         """Leave no copy of what was blanked in the index's pages and in the write-ahead log; False while a reader
         holds an older moment of the log."""
+        ...
+
+    async def forgetting(self) -> list[ForgetRow]:
+        """What was said to be forgotten and may not be everywhere yet: not `blanked`, or not purged since."""
         ...
 
     async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:

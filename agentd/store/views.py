@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from agentd.core.state import Run, Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
-from agentd.store.store import ContentRow, EntryRow, KeyRow, PrunedRow, Row, RunRow, SessionRow
+from agentd.store.store import ContentRow, EntryRow, ForgetRow, KeyRow, PrunedRow, Row, RunRow, SessionRow
 
 # Most facts of a goal; what they change is in the session's state (design 6).
 _WITHOUT_ROWS = (f.AgentStatus, f.AgentProgress, f.AgentPlan, f.ToolCalled, f.ToolResult, f.ToolFailed, f.GateDecided)
@@ -137,7 +137,10 @@ def _remembered(fact: f.MemoryEvent, epoch: int) -> list[Row]:
     if fact.event == "prune":
         return [PrunedRow(session=fact.session, ids=fact.ids)]
     if fact.event == "forget":
-        return [PrunedRow(session=fact.session, ids=(*fact.ids, *fact.replaces))]
+        return [
+            PrunedRow(session=fact.session, ids=(*fact.ids, *fact.replaces)),
+            ForgetRow(session=fact.session, seq=fact.seq, ids=fact.ids),
+        ]
     return []
 
 

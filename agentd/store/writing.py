@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from agentd.protocol.errors import AgentdError, Conflict, Internal
+from agentd.store.forgetting import note
 from agentd.store.fulltext import replaced
 from agentd.store.log import Position
 from agentd.store.many import Many
@@ -17,6 +18,7 @@ from agentd.store.store import (
     Append,
     ContentRow,
     EntryRow,
+    ForgetRow,
     KeyRow,
     PrunedRow,
     Row,
@@ -190,6 +192,8 @@ class BatchWriter:
                 for name in row.ids:
                     replaced(connection, name, "", forgotten=True)
                 self.pages += 2 * len(row.ids)
+            case ForgetRow():
+                note(connection, row)
             case KeyRow():
                 connection.execute(_KEY, (session(row.session), row.key, row.body_hash, row.run, row.ts))
             case SnapshotRow():
@@ -281,8 +285,8 @@ def _identity(row: Row) -> tuple[type, str, str | int]:
             return ContentRow, row.id, ""
         case PrunedRow():
             return PrunedRow, row.session, " ".join(row.ids)
-        case SnapshotRow():
-            return SnapshotRow, row.session, row.seq
+        case SnapshotRow() | ForgetRow():
+            return type(row), row.session, row.seq
         case _:
             raise TypeError(f"not a row of the store: {type(row).__name__}")
 

@@ -20,6 +20,7 @@ from agentd.store.store import (
     CommitFigures,
     ContentRow,
     EntryRow,
+    ForgetRow,
     Found,
     KeptRun,
     Key,
@@ -55,6 +56,7 @@ class Disk:
         self.entries: dict[str, EntryRow] = {}
         self.keys: dict[tuple[str, str], KeyRow] = {}
         self.snapshots: dict[str, list[SnapshotRow]] = {}
+        self.forgetting: dict[tuple[str, int], ForgetRow] = {}
 
     def copy(self) -> "Disk":
         other = Disk()
@@ -93,6 +95,8 @@ class Disk:
             case PrunedRow():
                 for name in row.ids:
                     self.change(name, "", forgotten=True)
+            case ForgetRow():
+                self.forgetting[row.session, row.seq] = row
             case KeyRow():
                 self.keys[row.session, row.key] = row
             case SnapshotRow():
@@ -305,10 +309,17 @@ class MemoryStore:
                         self.disk.by_run[record.run][record.run_seq] = less
         for key in sessions:
             self.disk.snapshots.pop(key, None)
+        for at, row in self.disk.forgetting.items():
+            if row.session in sessions and set(entries).issuperset(row.ids):
+                self.disk.forgetting[at] = replace(row, blanked=True)
         return Blanked(entries=len(entries), facts=facts)
 
     async def purge(self) -> bool:
+        self.disk.forgetting = {name: row for name, row in self.disk.forgetting.items() if not row.blanked}
         return True
+
+    async def forgetting(self) -> list[ForgetRow]:
+        return list(self.disk.forgetting.values())
 
     async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
