@@ -8,7 +8,7 @@ brings an older one up to date (opening.py); closing commits what waits and leav
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ import structlog
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, StorageUnavailable
 from agentd.store import forgetting, fulltext, reading, recall, tree
-from agentd.store.connection import Readers, in_thread, reading_connections, writing_connection
+from agentd.store.connection import Readers, in_thread, reading_connections, short_patience, writing_connection
 from agentd.store.errors import failure_of
 from agentd.store.lock import StateLock
 from agentd.store.log import GroupCommit, Position
@@ -291,6 +291,7 @@ class _Backend:
             pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="PASSIVE"))
             if pages > WAL_PAGES_MAX:
                 pages, moved = await in_thread(self._connection, partial(_checkpoint, mode="RESTART"))
+                moved = pages  # with a reader in the way it is tried again when as much has gathered anew
         except sqlite3.Error as error:
             log.warning("store.checkpoint_failed", reason=str(self.failed(error, writing=True)))
             self._writer.pages = self._left = 0  # tried again when as much has gathered anew, not after every commit
@@ -360,7 +361,8 @@ def _by_telling_words(
 
 def _checkpoint(connection: sqlite3.Connection, mode: str) -> tuple[int, int]:
     """Pages in the write-ahead log, and how many of them are in the file now."""
-    _, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    with short_patience(connection) if mode == "RESTART" else nullcontext():
+        _, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
     return max(pages, 0), max(moved, 0)
 
 

@@ -285,6 +285,28 @@ async def test_a_reader_in_its_place_lets_the_log_grow_and_it_shrinks_afterwards
         assert store.figures.wal_pages < grown
 
 
+@pytest.mark.parametrize("what", ["commits", "a purge"])
+async def test_a_reader_in_its_place_holds_nobody_up_for_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A backup reads for minutes; SQLite's own patience with it is 5 s, at each try."""
+    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 10)
+    monkeypatch.setattr(sqlite, "WAL_PAGES_MAX", 20)
+    async with opened(path) as store:
+        await store.append(step("a", 1))
+        await store._readers.run(lambda c: (c.execute("BEGIN"), c.execute("SELECT * FROM events").fetchall()))
+        async with asyncio.timeout(4):
+            if what == "commits":
+                for seq in range(2, 40):
+                    await store.append(step("a", seq, words="x" * 50_000))
+                assert store.figures.wal_pages > 20
+            else:
+                await store.append(step("a", 2))
+                assert await store.purge() is False
+            await store._readers.run(lambda c: c.execute("ROLLBACK"))
+        assert await store.purge() is True
+
+
 async def test_readers_are_bounded_and_a_wait_for_one_has_an_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "READER_WAIT_S", 0.01)
     release = threading.Event()
