@@ -7,9 +7,10 @@ names or arrays in the order of their fields: both have been seen.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 INDEX = "archive-index.ndjson"
 VERSION = 1
@@ -18,22 +19,25 @@ LINES_MAX = 1_000_000
 SNAPSHOT_BYTES_MAX = 64 << 20
 SKIPPED_TOLD = 1_000
 
+Ms = Annotated[int, Meta(ge=0, lt=1 << 53)]
+Id = Annotated[int, Meta(ge=-(1 << 53), lt=1 << 53)] | Annotated[str, Meta(max_length=128)]
+
 
 class LegacyEntry(msgspec.Struct, frozen=True):
     """`state`: active, or tombstone for what working memory had let go of."""
 
-    id: int | str
+    id: Id
     role: str
     content: str
     state: str = "active"
-    related_to: int | str | None = None
+    related_to: Id | None = None
 
 
 class LegacySummary(msgspec.Struct, frozen=True):
-    id: int | str
-    source_id: int | str | None
+    id: Id
+    source_id: Id | None
     text: str
-    created_at_ms: int = 0
+    created_at_ms: Ms = 0
 
 
 class Legacy(msgspec.Struct, frozen=True):
@@ -55,7 +59,7 @@ class Skipped(msgspec.Struct, frozen=True):
 
 class _Line(msgspec.Struct):
     version: int
-    timestamp_ms: int
+    timestamp_ms: Ms
     session_id: str
     archive_path: str
     reason: str = ""
@@ -63,7 +67,7 @@ class _Line(msgspec.Struct):
 
 class _Snapshot(msgspec.Struct):
     version: int
-    timestamp_ms: int
+    timestamp_ms: Ms
     session_id: str
     entries: list[Any]
     reason: str = ""
@@ -136,7 +140,8 @@ def _read(folder: Path, number: int, line: _Line) -> Legacy | Skipped:
         return Skipped(place, f"version {snapshot.version}, known is {VERSION}")
     if (snapshot.session_id, snapshot.timestamp_ms) != (line.session_id, line.timestamp_ms):
         return Skipped(place, "it is of another session or time than the index says")
-    if len({one.id for one in entries}) < len(entries) or len({one.id for one in summaries}) < len(summaries):
+    names = [*(str(one.id) for one in entries), *(f"s{one.id}" for one in summaries)]  # as they are called here
+    if len(set(names)) < len(names):
         return Skipped(place, "an id comes twice in it")
     return Legacy(line.session_id, line.timestamp_ms, snapshot.reason or line.reason, entries, summaries)
 

@@ -11,6 +11,7 @@ from agentd.actors.importing import Progress, import_folder
 from agentd.protocol import facts as f
 from agentd.store.legacy import INDEX
 from tests.actors.rig import BY, Rig
+from tests.actors.test_forgetting import server as on_disk
 from tests.store.test_legacy import archive, snapshot
 
 
@@ -144,3 +145,37 @@ async def test_of_what_is_left_out_only_so_many_reasons_are_kept(
     (tmp_path / INDEX).write_text("no line\n" * 5)
     told = (await taken(rig, tmp_path))[-1]
     assert (told.skipped, len(told.reasons)) == (5, 2)
+
+
+def said(name: object) -> dict[str, Any]:
+    return {"id": name, "role": "user", "content": "hi"}
+
+
+HOSTILE = {
+    "one id as number and as text": snapshot("a", 1_000, entries=[said(1), said("1")]),
+    "a summary with the name of an entry": snapshot(
+        "a", 1_000, entries=[said("s1")], summaries=[{"id": 1, "source_id": 1, "text": "x"}]
+    ),
+    "a time no column holds": snapshot("a", 2**66, "hi"),
+    "a summary's time no column holds": snapshot(
+        "a", 1_000, "hi", summaries=[{"id": 1, "source_id": 1, "text": "x", "created_at_ms": 2**63}]
+    ),
+    "control characters": snapshot("a", 1_000, entries=[{**said("a b.u\n\0"), "content": "nul \0 here"}]),
+    "a summary of nothing": snapshot("a", 1_000, entries=[], summaries=[{"id": 1, "source_id": 7, "text": "x"}]),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+async def test_a_session_goes_on_whatever_was_imported_into_it(tmp_path: Path, case: str) -> None:
+    """Over a store on the disk: it holds less than a dictionary."""
+    async with on_disk(tmp_path / "agentd.db") as rig:
+        (tmp_path / "old").mkdir()
+        archive(tmp_path / "old", HOSTILE[case], snapshot("b", 5, "good"))
+        told = (await taken(rig, tmp_path / "old"))[-1]
+        assert told.snapshots + told.skipped == 2
+        assert told.snapshots >= 1
+        seat = await rig.session("a")
+        assert seat.broken is None
+        await rig.ended(seat, await rig.start(seat, "we go on"))
+        ids = [row.id for row in await rig.shared.store.path(seat.state.leaf or "")]
+        assert len(ids) == len(set(ids))

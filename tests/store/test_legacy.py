@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentd.store import legacy
 from agentd.store.legacy import INDEX, Legacy, Skipped, read_legacy
 
@@ -102,3 +104,22 @@ def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "a-1.json")
     _, bad = read(tmp_path)
     assert len(bad) == 1
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        snapshot("a", 2**66, "hi"),
+        snapshot("a", -5, "hi"),
+        snapshot("a", 1, "hi", summaries=[{"id": 1, "source_id": 1, "text": "x", "created_at_ms": 2**63}]),
+        snapshot("a", 1, entries=[{"id": "x" * 129, "role": "user", "content": "hi"}]),
+        snapshot("a", 1, entries=[{"id": 2**70, "role": "user", "content": "hi"}]),
+        snapshot("a", 1, entries=[{"id": 1, "role": "user", "content": "hi", "related_to": "x" * 129}]),
+        snapshot("a", 1, "half of a pair: \ud800"),
+    ],
+)
+def test_what_no_store_could_take_is_left_out_and_told(tmp_path: Path, one: dict[str, Any]) -> None:
+    archive(tmp_path, one, snapshot("b", 2, "good"))
+    good, bad = read(tmp_path)
+    assert [entry.session_id for entry in good] == ["b"]
+    assert "does not fit the format" in bad[0].reason
