@@ -6,6 +6,7 @@ does it again; so it does when a reader kept the write-ahead log from being trun
 """
 
 import asyncio
+from itertools import count
 
 import structlog
 
@@ -19,10 +20,10 @@ from agentd.protocol.errors import AgentdError, NotFound
 from agentd.protocol.facts import By
 from agentd.protocol.replies import MemoryForgetDone, Reply
 from agentd.protocol.signals import Signal
-from agentd.store.store import EntryRow
+from agentd.store.store import EntryRow, Store
 
 STORED_S = 30.0
-SUMMARIES_LOOKED_AT = 512
+SUMMARIES_AT_ONCE = 512
 
 log = structlog.get_logger(__name__)
 
@@ -119,22 +120,39 @@ async def _sessions(shared: Shared, own: str, ids: tuple[str, ...]) -> list[str]
     return found
 
 
-async def _summaries(shared: Shared, session: str, ids: tuple[str, ...]) -> tuple[str, ...]:
+async def _summaries(shared: Shared, session: str, ids: tuple[str, ...]) -> list[str]:
     """Summaries of that session whose range holds one of the entries, or that were made from such ones."""
-    found = await shared.store.query(session, kinds=["summary"], limit=SUMMARIES_LOOKED_AT)
-    return tuple([one.row.id for one in found if await _holds(shared, session, one.row, ids)])
+    store, found = shared.store, list[str]()
+    for offset in count(0, SUMMARIES_AT_ONCE):
+        page = await store.query(session, kinds=["summary"], limit=SUMMARIES_AT_ONCE, offset=offset)
+        ends = {end for one in page for end in (one.row.first, one.row.last) if end is not None}
+        rows = await store.entries([*ids, *ends])
+        found += [one.row.id for one in page if await _holds(store, session, one.row, ids, rows)]
+        if len(page) < SUMMARIES_AT_ONCE:
+            break
+    return found
 
 
-async def _holds(shared: Shared, session: str, summary: EntryRow, ids: tuple[str, ...]) -> bool:
+async def _holds(
+    store: Store, session: str, summary: EntryRow, ids: tuple[str, ...], rows: dict[str, EntryRow]
+) -> bool:
     """Whether an entry lies between both ends: on the path to the last, with the first on its own path."""
     if summary.first is None or summary.last is None:
         return summary.related_to in ids
-    store = shared.store
+    first, last = rows.get(summary.first), rows.get(summary.last)
     for name in ids:
+        row = rows.get(name)
+        if row is None or _later(first, row) or _later(row, last):
+            continue
         before = await store.query(session, leaf=summary.last, ids=[name], path_only=True, limit=1)
         if before and await store.query(session, leaf=name, ids=[summary.first], path_only=True, limit=1):
             return True
     return False
+
+
+def _later(one: EntryRow | None, other: EntryRow | None) -> bool:
+    """Whether it surely came after the other, so that it is not on the path to it."""
+    return one is not None and other is not None and one.session == other.session and one.seq > other.seq
 
 
 async def _told(directory: Directory, key: str, intent: i.ForgetMemory) -> MemoryForgetDone:

@@ -183,6 +183,32 @@ async def test_a_session_that_can_t_be_told_does_not_keep_the_others(
         assert await rig.shared.store.forgetting() == []
 
 
+async def test_every_summary_that_holds_an_entry_goes_however_many_others_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "SUMMARIES_AT_ONCE", 4)
+    async with server(tmp_path / "agentd.db") as rig:
+        seat = await rig.session()
+        turns = [await say(rig, seat, f"{SECRET} of turn {number}") for number in range(13)]
+        for number, run in enumerate(turns[:-1]):
+            ids = (f"{run}.u", f"{run}.a1")
+            await rig.tell(
+                seat, i.SummarizeMemory(by=BY, ids=ids, summary=f"sum{number}", content=f"{SECRET} {number}")
+            )
+        asked = []
+        query = rig.shared.store.query
+
+        async def counted(session: str, **more: Any) -> Any:
+            asked.append(more)
+            return await query(session, **more)
+
+        monkeypatch.setattr(rig.shared.store, "query", counted)
+        await ask(rig, seat, f"{turns[1]}.a1")
+        rows = await rig.shared.store.entries([f"sum{number}" for number in range(12)])
+        assert [name for name, row in sorted(rows.items()) if row.forgotten] == ["sum1"]
+        assert len(asked) < 20, "what can't hold it is told by numbers"
+
+
 async def test_the_manager_does_it_at_its_start_and_also_while_there_is_much_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
