@@ -11,7 +11,7 @@ from agentd.actors.shared import Shared
 from agentd.edge.server import EdgeServer
 from agentd.edge.streams import Streams
 from agentd.store.connection import PAGE_BYTES
-from agentd.store.store import CommitFigures, Histogram
+from agentd.store.figures import CommitFigures, Histogram
 
 CUT = ("silent", "stalled", "failed", "faults")
 

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from agentd import __version__
 from agentd.app import App
 from agentd.figures import LogHistograms
-from agentd.store.store import CommitFigures
+from agentd.store.figures import CommitFigures
 from agentd.telemetry import Metrics
 from tests.child import of_type, until
 from tests.edge.served import app, token_of

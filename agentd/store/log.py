@@ -17,7 +17,8 @@ from typing import NamedTuple, Protocol
 
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, Conflict, StorageUnavailable
-from agentd.store.store import Append, CommitFigures
+from agentd.store.figures import CommitFigures
+from agentd.store.store import Append
 from agentd.supervisor import Supervisor
 
 COMMIT_FACTS_MAX = 512

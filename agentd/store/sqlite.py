@@ -21,6 +21,7 @@ from agentd.protocol.errors import AgentdError, StorageUnavailable
 from agentd.store import forgetting, fulltext, reading, recall, tree
 from agentd.store.connection import Readers, in_thread, reading_connections, short_patience, writing_connection
 from agentd.store.errors import failure_of
+from agentd.store.figures import CommitFigures
 from agentd.store.lock import StateLock
 from agentd.store.log import GroupCommit, Position
 from agentd.store.opening import mark_damaged, prepare
@@ -28,7 +29,6 @@ from agentd.store.stopwords import StopWords, counted
 from agentd.store.store import (
     Append,
     Blanked,
-    CommitFigures,
     EntryRow,
     ForgetRow,
     Found,

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from agentd.clock import Clock
 from agentd.protocol.errors import AgentdError, Conflict, StorageUnavailable
+from agentd.store.figures import CommitFigures
 from agentd.store.fulltext import words_in, words_of
 from agentd.store.log import GroupCommit, Position
 from agentd.store.store import (
     Append,
     Blanked,
-    CommitFigures,
     ContentRow,
     EntryRow,
     ForgetRow,

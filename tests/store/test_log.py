@@ -8,8 +8,9 @@ import pytest
 from agentd.clock import SystemClock
 from agentd.protocol.errors import AgentdError, Conflict, StorageUnavailable
 from agentd.store import log
+from agentd.store.figures import CommitFigures
 from agentd.store.log import GroupCommit, Position
-from agentd.store.store import Append, CommitFigures
+from agentd.store.store import Append
 from agentd.supervisor import Supervisor
 from tests.store.making import step
 
