@@ -24,7 +24,7 @@ from agentd.core.tokens import byte_length
 from agentd.protocol import facts as f
 from agentd.protocol.errors import AgentdError, ProviderError
 from agentd.providers.provider import Message, ModelRequest
-from agentd.store.store import EntryRow
+from agentd.store.store import EntryRow, Prunable
 
 BY = f.By(principal="agentd", via="memory")
 AT_ONCE = 4
@@ -65,6 +65,8 @@ class MemoryManager:
         self._not_before: dict[str, float] = {}
         self._news = asyncio.Event()
         self._to_index = True
+        self._aged_to: tuple[int, int] | None = None
+        self._beyond_to: tuple[int, int] | None = None
 
     @property
     def waiting(self) -> int:
@@ -252,11 +254,22 @@ class MemoryManager:
                 self._failed.pop(key, None)
             else:
                 self.look(seat.actor.state)
-        memory = self.shared.settings.memory
-        if memory.keep_days or memory.keep_entries:
-            before = self.shared.clock.now_ms() - memory.keep_days * DAY_MS if memory.keep_days else 0
-            found = await self.shared.store.prunable(before_ms=before, keep=memory.keep_entries, limit=PRUNE_ROWS)
-            for key, ids in found.items():
+        await self._prune()
+
+    async def _prune(self) -> None:
+        """A slice by age and one by count, each from where the last one ended: what may not go, because working memory
+        holds it, must not stand before all others for ever."""
+        memory, store = self.shared.settings.memory, self.shared.store
+        slices: list[Prunable] = []
+        if memory.keep_days:
+            before = self.shared.clock.now_ms() - memory.keep_days * DAY_MS
+            slices.append(await store.prunable(before_ms=before, limit=PRUNE_ROWS, after=self._aged_to))
+            self._aged_to = slices[-1].after
+        if memory.keep_entries:
+            slices.append(await store.prunable(keep=memory.keep_entries, limit=PRUNE_ROWS, after=self._beyond_to))
+            self._beyond_to = slices[-1].after
+        for found in slices:
+            for key, ids in found.entries.items():
                 await self._tell(key, i.Prune(by=BY, ids=tuple(ids)))
 
 

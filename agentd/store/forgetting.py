@@ -15,7 +15,7 @@ import msgspec
 
 from agentd.store.connection import short_patience
 from agentd.store.fulltext import replaced
-from agentd.store.store import ForgetRow
+from agentd.store.store import ForgetRow, Prunable
 
 SLICE = 200
 FACTS_PER_SLICE = 2_000
@@ -23,6 +23,19 @@ NOTE = "forget:"  # how the keys of notes in `meta` begin
 
 Rewrite = Callable[[bytes], bytes | None]
 
+AGED = (
+    "SELECT s.key, e.entry, e.ts, e.id FROM entries e CROSS JOIN sessions s ON s.id = e.session"
+    " WHERE e.forgotten = 0 AND e.ts < ? AND (e.ts, e.id) > (?, ?) ORDER BY e.ts, e.id LIMIT ?"
+)
+_CROWDED = (
+    "SELECT e.session, s.key FROM entries e JOIN sessions s ON s.id = e.session"
+    " WHERE e.forgotten = 0 AND e.session >= ? GROUP BY e.session HAVING count(*) > ? ORDER BY e.session LIMIT ?"
+)
+_BEYOND = (
+    "SELECT entry, id FROM entries WHERE session = ? AND forgotten = 0 AND id <"
+    " (SELECT id FROM entries WHERE session = ? AND forgotten = 0 ORDER BY id DESC LIMIT 1 OFFSET ?)"
+    " AND id > ? ORDER BY id LIMIT ?"
+)
 _OF_RUN = "SELECT id, body FROM events WHERE run = (SELECT id FROM runs WHERE run = ?) AND id > ? ORDER BY id LIMIT ?"
 
 
@@ -104,30 +117,29 @@ def _name(row: ForgetRow) -> str:
     return f"{NOTE}{row.session}:{row.seq}"
 
 
-def prunable(connection: sqlite3.Connection, before_ms: int, keep: int, limit: int) -> dict[str, list[str]]:
-    """The oldest entries beyond age or count, by session."""
+def aged(connection: sqlite3.Connection, before_ms: int, limit: int, after: tuple[int, int] | None) -> Prunable:
+    """A slice of the entries that are older than that; `after` is time and row of the last one that was told."""
     found: dict[str, list[str]] = {}
-    if before_ms:
-        aged = connection.execute(
-            "SELECT s.key, e.entry FROM entries e JOIN sessions s ON s.id = e.session"
-            " WHERE e.forgotten = 0 AND e.ts < ? ORDER BY e.ts LIMIT ?",
-            (before_ms, limit),
-        )
-        for key, entry in aged:
-            found.setdefault(key, []).append(entry)
-    if keep:
+    rows = connection.execute(AGED, (before_ms, *(after or (-1 << 63, 0)), limit)).fetchall()
+    for key, entry, _, _ in rows:
+        found.setdefault(key, []).append(entry)
+    return Prunable(found, rows[-1][2:] if len(rows) == limit else None)
+
+
+def beyond(connection: sqlite3.Connection, keep: int, limit: int, after: tuple[int, int] | None) -> Prunable:
+    """A slice of the entries that are not among the newest `keep` of their session; `after` is session and row."""
+    found: dict[str, list[str]] = {}
+    at, row = after or (0, 0)
+    sessions = connection.execute(_CROWDED, (at, keep, limit)).fetchall()
+    for session, key in sessions:
         rows = connection.execute(
-            "SELECT s.key, e.session, count(*) - ? FROM entries e JOIN sessions s ON s.id = e.session"
-            " WHERE e.forgotten = 0 GROUP BY e.session HAVING count(*) > ? LIMIT ?",
-            (keep, keep, limit),
+            _BEYOND, (session, session, keep - 1, row if session == at else 0, limit - sum(map(len, found.values())))
         ).fetchall()
-        for key, session, over in rows:
-            oldest = connection.execute(
-                "SELECT entry FROM entries WHERE session = ? AND forgotten = 0 ORDER BY id LIMIT ?",
-                (session, min(over, limit)),
-            )
-            found.setdefault(key, []).extend(entry for (entry,) in oldest)
-    return {key: list(dict.fromkeys(ids))[:limit] for key, ids in found.items()}
+        if rows:
+            found[key] = [entry for entry, _ in rows]
+        if sum(map(len, found.values())) == limit:
+            return Prunable(found, (session, rows[-1][1]))
+    return Prunable(found, (sessions[-1][0] + 1, 0) if len(sessions) == limit else None)
 
 
 @contextmanager

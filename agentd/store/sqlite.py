@@ -38,6 +38,7 @@ from agentd.store.store import (
     Node,
     Opening,
     Page,
+    Prunable,
     RunRow,
     SessionInfo,
     SnapshotRow,
@@ -216,9 +217,15 @@ class SqliteStore:
     async def forgetting(self) -> list[ForgetRow]:
         return await self._read(forgetting.left)
 
-    async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
+    async def prunable(
+        self, *, before_ms: int = 0, keep: int = 0, limit: int = 200, after: tuple[int, int] | None = None
+    ) -> Prunable:
         self._stopwords = StopWords()  # what is found here is pruned next
-        return await self._read(partial(forgetting.prunable, before_ms=before_ms, keep=keep, limit=limit))
+        if before_ms:
+            return await self._read(partial(forgetting.aged, before_ms=before_ms, limit=limit, after=after))
+        if keep:
+            return await self._read(partial(forgetting.beyond, keep=keep, limit=limit, after=after))
+        return Prunable({}, None)
 
     async def keep_snapshot(self, row: SnapshotRow) -> None:
         await self._backend.write(partial(keep_snapshot, row=row))

@@ -190,6 +190,13 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     ts: int
 
 
+class Prunable(msgspec.Struct, frozen=True, gc=False):
+    """Entries beyond the retention, by session; `after`: where to go on, None at the end."""
+
+    entries: dict[str, list[str]]
+    after: tuple[int, int] | None
+
+
 class Blanked(msgspec.Struct, frozen=True, gc=False):
     """What forgetting took words from."""
 
@@ -231,8 +238,7 @@ class Store(Protocol):
     async def append(self, append: Append) -> None:
         """Resolve when the facts are on the disk (fsync), together with their rows.
 
-        Appends of all sessions that wait are committed in one transaction (at most 512 facts are gathered; an append
-        is never split); nothing waits for more to come.
+        Appends that wait are committed in one transaction (at most 512 facts; none is split), at once.
 
         Raises:
             StorageUnavailable: the commit failed; nothing of it is stored. Disk full is told by name.
@@ -307,9 +313,9 @@ class Store(Protocol):
         limit: int = 25,
         offset: int = 0,
     ) -> list[Found]:
-        """Entries of the session and of the path that its `leaf` shares with others: ranked by `topic` (recall.py says
-        how), else newest first. `path_only`: only those on the path of `leaf`.
-        `rare`: look only for words that at most so many rows have. Forgotten ones are not there."""
+        """Entries of the session and of the path that its `leaf` shares with others: ranked by `topic` (recall.py) or
+        newest first. `path_only`: only those on that path. `rare`: look only for words that at most so many rows have.
+        Forgotten ones are not there."""
         ...
 
     async def tree(self, session: str, leaf: str | None, *, limit: int = 200, before: str | None = None) -> list[Node]:
@@ -327,9 +333,8 @@ class Store(Protocol):
     async def blank(
         self, entries: list[str], sessions: list[str], rewrite: Callable[[bytes], bytes | None], *, runs: list[str]
     ) -> Blanked:
-        """Take the words out of these entries, out of the index, and out of the facts of `runs` and of the sessions'
-        memory events that `rewrite` changes; snapshots of the sessions go. In slices; asking again finishes the work,
-        and `forgetting` names it until then.
+        """Take the words out of these entries, the index, and what `rewrite` changes of the facts of `runs` and of the
+        sessions' memory; snapshots of the sessions go. In slices; `forgetting` names what is not done to its end.
 
         Raises:
             StorageUnavailable: it can't be written now; a part may have been done.
@@ -337,16 +342,18 @@ class Store(Protocol):
         ...
 
     async def purge(self) -> bool:
-        """Leave no copy of what was blanked in the index's pages and in the write-ahead log; False while a reader
-        holds an older moment of the log."""
+        """Leave no copy of what was blanked in index and write-ahead log; False while a reader is in the way."""
         ...
 
     async def forgetting(self) -> list[ForgetRow]:
         """What was said to be forgotten and may not be everywhere yet: not `blanked`, or not purged since."""
         ...
 
-    async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
-        """Entries beyond the retention by age or count (0: no bound), the oldest first, by session."""
+    async def prunable(
+        self, *, before_ms: int = 0, keep: int = 0, limit: int = 200, after: tuple[int, int] | None = None
+    ) -> Prunable:
+        """A slice of the entries that are older than `before_ms`, or else not among the newest `keep` of their session;
+        one that stays keeps no other from being told, because the next slice begins after it."""
         ...
 
     async def keep_snapshot(self, row: SnapshotRow) -> None:

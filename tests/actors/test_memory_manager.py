@@ -12,7 +12,7 @@ from agentd.core.memory import SUMMARY_BYTES_MAX
 from agentd.protocol import facts as f
 from agentd.protocol.errors import ProviderError
 from agentd.providers.provider import ModelRequest
-from agentd.settings import Limits, Settings
+from agentd.settings import Limits, Memory, Settings
 from tests.actors.rig import BY, Answer, Rig, Script, said
 
 SMALL = Settings(limits=Limits(ram_entries=8))
@@ -150,3 +150,23 @@ async def test_a_disk_that_is_full_during_compaction_loses_nothing(make: Callabl
     assert isinstance(fact, f.MemoryEvent)
     assert fact.summary == "They spoke of plums."
     assert len([one for one in await rig.facts(seat) if of("summarize")(one)]) == 1, "tried again, and once"
+
+
+@pytest.mark.parametrize("bound", [{"keep_days": 1}, {"keep_entries": 1}])
+async def test_what_working_memory_holds_keeps_nothing_else_from_being_pruned(
+    monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
+) -> None:
+    monkeypatch.setattr(memory_manager, "PRUNE_ROWS", 4)
+    monkeypatch.setattr(memory_manager, "DAY_MS", -60_000)  # everything is old
+    rig = Rig(lambda request: "an answer", Settings(memory=Memory(**bound)), offline=True)
+    held, left = await rig.session("held"), await rig.session("left")
+    for seat in (held, left):
+        for number in range(4):
+            await rig.ended(seat, await rig.start(seat, f"turn {number}"))
+    await rig.tell(left, i.NewEpoch(by=BY))
+    for _ in range(8):
+        await rig.memory._sweep()
+    gone = {row.session for row in rig.store.disk.entries.values() if row.forgotten}
+    assert gone == {"left"}
+    assert sum(not row.forgotten for row in rig.store.disk.entries.values() if row.session == "left") <= 1
+    await rig.end()

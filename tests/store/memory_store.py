@@ -29,6 +29,7 @@ from agentd.store.store import (
     Node,
     Opening,
     Page,
+    Prunable,
     PrunedRow,
     Record,
     RunRow,
@@ -321,19 +322,24 @@ class MemoryStore:
     async def forgetting(self) -> list[ForgetRow]:
         return list(self.disk.forgetting.values())
 
-    async def prunable(self, *, before_ms: int = 0, keep: int = 0, limit: int = 200) -> dict[str, list[str]]:
+    async def prunable(
+        self, *, before_ms: int = 0, keep: int = 0, limit: int = 200, after: tuple[int, int] | None = None
+    ) -> Prunable:
+        numbers = {name: number for number, name in enumerate(self.disk.entries, 1)}
+        kept = [row for row in self.disk.entries.values() if not row.forgotten]
+        sessions = list(dict.fromkeys(row.session for row in kept))
+        if before_ms:
+            old = sorted((row.ts, numbers[row.id], row) for row in kept if row.ts < before_ms)
+        else:
+            old = []
+            for at, key in enumerate(sessions if keep else []):
+                own = [row for row in kept if row.session == key]
+                old += [(at, numbers[row.id], row) for row in own[: max(len(own) - keep, 0)]]
+        part = [one for one in old if after is None or one[:2] > after][:limit]
         found: dict[str, list[str]] = {}
-        kept: dict[str, list[str]] = {}
-        for row in self.disk.entries.values():
-            if row.forgotten:
-                continue
-            kept.setdefault(row.session, []).append(row.id)
-            if before_ms and row.ts < before_ms:
-                found.setdefault(row.session, []).append(row.id)
-        for key, names in kept.items():
-            if keep and len(names) > keep:
-                found.setdefault(key, []).extend(names[: len(names) - keep])
-        return {key: list(dict.fromkeys(names))[:limit] for key, names in found.items()}
+        for _, _, row in part:
+            found.setdefault(row.session, []).append(row.id)
+        return Prunable(found, part[-1][:2] if len(part) == limit else None)
 
     async def keep_snapshot(self, row: SnapshotRow) -> None:
         self.disk._write_row(row)

@@ -3,12 +3,14 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentd.clock import SystemClock
+from agentd.store.forgetting import AGED
 from agentd.store.fulltext import words_of
-from agentd.store.store import EntryRow, PrunedRow, Row, Store
+from agentd.store.store import EntryRow, Prunable, PrunedRow, Row, Store
 from agentd.supervisor import Supervisor
 from tests.store.making import entry_row, opened, session_row, snapshot_row, step
 from tests.store.memory_store import MemoryStore
@@ -239,14 +241,33 @@ async def test_a_summary_is_held_by_the_branches_that_share_its_range(store: Sto
 async def test_pruned_entries_keep_their_place_and_lose_their_words(store: Store) -> None:
     await talk(store, "a", "one fish", "two fish", "red fish")
     await store.index()
-    assert await store.prunable(keep=1) == {"a": ["a1", "a2"]}
-    assert await store.prunable(before_ms=2) == {"a": ["a1"]}
-    assert await store.prunable() == {}
+    assert await store.prunable(keep=1) == Prunable({"a": ["a1", "a2"]}, None)
+    assert await store.prunable(before_ms=2) == Prunable({"a": ["a1"]}, None)
+    assert await store.prunable() == Prunable({}, None)
     await tell(store, "a", PrunedRow(session="a", ids=("a1",)))
     row = (await store.entries(["a1"]))["a1"]
     assert (row.content, row.forgotten, row.bytes) == ("", True, 8)
     assert sorted(await found(store, "a", "fish")) == ["a2", "a3"]
     assert [one.id for one in await store.path("a3")] == ["a3", "a2", "a1"]
+
+
+@pytest.mark.parametrize("bound", [{"keep": 3}, {"before_ms": 8}])
+async def test_what_retention_may_take_is_told_in_slices_each_once(store: Store, bound: dict[str, Any]) -> None:
+    for key in ("a", "b", "c"):
+        await talk(store, key, *[f"turn {n}" for n in range(10)])
+    told: list[tuple[str, str]] = []
+    after = None
+    for _ in range(9):
+        part = await store.prunable(**bound, limit=4, after=after)
+        assert sum(map(len, part.entries.values())) <= 4
+        told += [(key, name) for key, names in part.entries.items() for name in names]
+        if (after := part.after) is None:
+            break
+    assert sorted(told) == [(key, f"{key}{n}") for key in ("a", "b", "c") for n in range(1, 8)]
+    assert after is None
+    if "keep" in bound:
+        await tell(store, "a", PrunedRow(session="a", ids=("a1", "a2", "a3")))
+        assert (await store.prunable(keep=3)).entries["a"] == ["a4", "a5", "a6", "a7"], "of what still has words"
 
 
 async def test_what_was_blanked_is_in_no_file(tmp_path: Path) -> None:
@@ -302,7 +323,7 @@ async def test_a_path_is_a_few_segments_however_long_it_is(tmp_path: Path) -> No
             "entries_beside",
         ),
         ("SELECT segment FROM entries e WHERE e.entry IN ('x')", "sqlite_autoindex_entries_1"),
-        ("SELECT entry FROM entries WHERE forgotten = 0 AND ts < 9 ORDER BY ts LIMIT 5", "entries_kept"),
+        (AGED.replace("?", "9"), "entries_kept"),
     ],
 )
 async def test_questions_are_answered_by_an_index(tmp_path: Path, sql: str, index: str) -> None:
