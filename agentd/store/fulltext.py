@@ -11,6 +11,7 @@ import unicodedata
 
 WORDS_MAX = 16
 WORD_CHARS_MAX = 64
+BATCH_BYTES = 512 * 1024  # of words that are taken in one transaction: about 20 ms in which no commit is made
 
 # Letters and digits, with marks that stand by themselves (U+0300 to U+036F): what the index takes for one word.
 _WORD = re.compile(r"[\w\u0300-\u036f]+")
@@ -58,9 +59,7 @@ def index(connection: sqlite3.Connection, limit: int) -> int:
     connection.execute("BEGIN IMMEDIATE")
     try:
         reached = indexed_to(connection)
-        rows = connection.execute(
-            "SELECT id, content, session FROM entries WHERE id > ? ORDER BY id LIMIT ?", (reached, limit)
-        ).fetchall()
+        rows = _next(connection, reached, limit)
         if rows:
             connection.executemany(
                 "INSERT INTO recall (rowid, content, session) VALUES (?, ?, ?)", [row for row in rows if row[1]]
@@ -72,6 +71,20 @@ def index(connection: sqlite3.Connection, limit: int) -> int:
             connection.execute("ROLLBACK")
         raise
     return len(rows)
+
+
+def _next(connection: sqlite3.Connection, reached: int, limit: int) -> list[tuple[int, str, int]]:
+    """At least one row when there is one; else as many as fit a batch."""
+    rows: list[tuple[int, str, int]] = []
+    size = 0
+    for row in connection.execute(
+        "SELECT id, content, session FROM entries WHERE id > ? ORDER BY id LIMIT ?", (reached, limit)
+    ):
+        size += len(row[1])
+        if rows and size > BATCH_BYTES:
+            break
+        rows.append(row)
+    return rows
 
 
 def replaced(connection: sqlite3.Connection, entry: str, content: str, *, forgotten: bool) -> None:

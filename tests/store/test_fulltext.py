@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agentd.store.fulltext import WORDS_MAX, words_in, words_of
+from agentd.store import fulltext
+from agentd.store.fulltext import BATCH_BYTES, WORDS_MAX, words_in, words_of
 from tests.store.making import entry_row, opened, session_row, step
 
 SAID = [
@@ -39,6 +40,26 @@ async def test_a_word_of_any_script_is_found_by_the_index_alone(tmp_path: Path, 
         while await store.index(2_000):
             pass
         assert [one.row.id for one in await store.query("a", topic=topic)] == ["x0"]
+
+
+async def test_a_batch_is_bounded_in_bytes_so_that_no_commit_waits_long_for_it(tmp_path: Path) -> None:
+    async with opened(tmp_path / "agentd.db") as store:
+        rows = [entry_row(f"x{n}", "a", f"x{n - 1}" if n else None, content="word " * 13_000) for n in range(20)]
+        await store.append(step("a", 1, rows=(session_row("a", leaf="x19"), *rows)))
+        taken = []
+        while some := await store.index(500):
+            taken.append(some)
+        assert sum(taken) == 20
+        assert max(taken) <= 1 + BATCH_BYTES // len(rows[0].content)
+        assert len(await store.query("a", topic="word", limit=30)) == 20
+
+
+async def test_an_entry_larger_than_a_batch_is_taken_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fulltext, "BATCH_BYTES", 3)
+    async with opened(tmp_path / "agentd.db") as store:
+        rows = [entry_row(f"x{n}", "a", f"x{n - 1}" if n else None, content="large") for n in range(3)]
+        await store.append(step("a", 1, rows=(session_row("a", leaf="x2"), *rows)))
+        assert [await store.index(500) for _ in range(4)] == [1, 1, 1, 0]
 
 
 def test_words_are_letters_digits_and_marks_each_once() -> None:
