@@ -91,13 +91,14 @@ async def _forget(
     """Say it in every session, then clean the disk. No summary is made of the words meanwhile."""
     said: dict[str, MemoryForgetDone] = {}
     words = set(ids)
-    for key in sessions:
-        while True:
-            # One may have been made between this look and the fact; after the fact none can be made of these words.
-            summaries = tuple(name for name in await _summaries(shared, key, ids) if name not in words)
-            if key in said and not summaries:
-                break
-            words.update(summaries)
+    while True:
+        # One may have been made between this look and the facts; after them none can be made of these words.
+        found = [name for key in sessions for name in await _summaries(shared, key, ids)]
+        summaries = tuple(name for name in dict.fromkeys(found) if name not in words)
+        if said and not summaries:
+            break
+        words.update(summaries)
+        for key in sessions:  # each is told of all: a session may hold a summary that another one made of their path
             reply = await _told(directory, key, i.ForgetMemory(by=by, ids=ids, summaries=summaries))
             said.setdefault(key, reply)
     told = said[state.key]

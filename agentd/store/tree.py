@@ -14,7 +14,9 @@ SNIPPET_CHARS = 120
 TIPS_MAX = 16_384
 
 _PARENT = "SELECT segment, depth, session FROM entries WHERE entry = ?"
-_RELATED = "SELECT t.segment, t.depth FROM entries e JOIN entries t ON t.entry = e.related_to WHERE e.entry = ?"
+_RELATED = (
+    "SELECT t.segment, t.depth, t.session FROM entries e JOIN entries t ON t.entry = e.related_to WHERE e.entry = ?"
+)
 _TAKEN = "SELECT 1 FROM entries WHERE segment = ? AND depth = ?"
 _SEGMENT = "SELECT session, parent, depth FROM segments WHERE id = ?"
 # An entry whose fact was cut away came before all that is left of its session.
@@ -125,14 +127,15 @@ def tree(connection: sqlite3.Connection, key: str, leaf: str | None, limit: int,
 def sessions_at(connection: sqlite3.Connection, entry: str) -> list[str]:
     """Keys of the sessions whose history holds the entry: its own first, then those that branched at or after it.
 
-    A summary or a plan is held by its own session and where what it is related to is (rulings 34)."""
+    A summary or a plan may be held wherever what it is related to is (rulings 34)."""
     found = connection.execute(_PARENT, (entry,)).fetchone()
     if found is None:
         return []
     segment, depth, own = found
-    if segment is None:
-        segment, depth = connection.execute(_RELATED, (entry,)).fetchone() or (None, 0)
     numbers = [own]
+    if segment is None:
+        segment, depth, session = connection.execute(_RELATED, (entry,)).fetchone() or (None, 0, own)
+        numbers.append(session)
     if segment is not None:
         below = {segment: depth}  # segment -> the least depth at which it holds the entry
         waiting = [(segment, depth)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentd.actors import forgetting, memory_manager
+from agentd.actors import ahead, forgetting, memory_manager
 from agentd.actors.ahead import path_to
 from agentd.actors.directory import Directory
 from agentd.actors.forgetting import finish, forget
@@ -20,6 +20,7 @@ from agentd.protocol import facts as f
 from agentd.protocol.errors import StorageUnavailable
 from agentd.store.sqlite import SqliteStore
 from tests.actors.rig import BY, Rig
+from tests.actors.rig import said as words
 from tests.store.making import opened
 
 SECRET = "xylophonic"
@@ -207,6 +208,59 @@ async def test_every_summary_that_holds_an_entry_goes_however_many_others_there_
         rows = await rig.shared.store.entries([f"sum{number}" for number in range(12)])
         assert [name for name, row in sorted(rows.items()) if row.forgotten] == ["sum1"]
         assert len(asked) < 20, "what can't hold it is told by numbers"
+
+
+async def test_a_run_that_waits_with_its_path_read_tells_the_model_nothing_of_what_was_forgotten(
+    tmp_path: Path,
+) -> None:
+    async with server(tmp_path / "agentd.db") as rig:
+        seat = await rig.session()
+        first = await say(rig, seat, "hello")
+        entry = f"{await say(rig, seat, f'my word is {SECRET}')}.u"
+        leaf = f"{await say(rig, seat, 'and on')}.a1"
+        await rig.tell(seat, i.SetLeaf(by=BY, leaf=f"{first}.a1"))
+        await rig.tell(seat, i.SetMode(by=BY, mode="paused"))
+        run = rig.clock.new_id("run")
+        await rig.tell(seat, i.StartRun(by=BY, run=run, kind="chat", content="what now?", leaf_id=leaf))
+        await ask(rig, seat, entry)
+        await rig.tell(seat, i.SetMode(by=BY, mode="running"))
+        await rig.ended(seat, run)
+        told = words(rig.model.for_("answer")[-1])
+        assert "and on" in told
+        assert SECRET not in told
+
+
+async def test_a_summary_goes_from_every_session_that_holds_it_whoever_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch summarises what it shares; the session that it left takes that summary when it goes on from there."""
+    monkeypatch.setattr(ahead, "PATH_ENTRIES", 2)
+    async with server(tmp_path / "agentd.db") as rig:
+        seat = await rig.session()
+        first = await say(rig, seat, f"my word is {SECRET}")
+        leaf = f"{await say(rig, seat, 'and on')}.a1"
+        path = await path_to(rig.shared, leaf)
+        window = (
+            f.WindowItem(f"{first}.u", "user", "message", 9),
+            f.WindowItem(f"{first}.a1", "assistant", "message", 9),
+        )
+        branch = await rig.session("branch")
+        (await branch.awake()).know(leaf, path)
+        await rig.tell(
+            branch, i.BeginBranch(by=BY, origin="s", leaf=leaf, window=(*window, *path.window), summaries=())
+        )
+        ids = tuple(item.id for item in window)
+        await rig.tell(branch, i.SummarizeMemory(by=BY, ids=ids, summary="sum", content=f"of {SECRET}"))
+        await say(rig, seat, "elsewhere")
+        await rig.tell(seat, i.SetLeaf(by=BY, leaf=leaf))
+        assert [one.id for one in seat.state.summaries] == ["sum"]
+        await ask(rig, seat, ids[0])
+        for one in (seat, branch):
+            assert one.state.summaries == ()
+            assert [(gap.first, gap.last) for gap in one.state.gaps] == [ids], "to be made anew"
+            await rig.ended(one, await rig.start(one, "what now?"))
+            assert SECRET not in words(rig.model.for_("answer")[-1])
+        assert in_files(tmp_path) == []
 
 
 async def test_the_manager_does_it_at_its_start_and_also_while_there_is_much_to_do(

@@ -276,18 +276,15 @@ class MemoryStore:
         if row is None:
             return []
         found = [row.session]
-        not_here = None
-        if row.kind != "message":  # held where what it is related to is, but for the session that this one left
+        if row.kind != "message":
             entry = row.related_to or ""
-            not_here = self.disk.entries[entry].session if entry in self.disk.entries else None
-        not_here = None if not_here == row.session else not_here
         for other in self.disk.entries.values():
             if other.session not in found and any(one.id == entry for one in self.disk.path(other.id)):
                 found.append(other.session)
         for key, info in self.disk.sessions.items():
             if key not in found and any(one.id == entry for one in self.disk.path(info.leaf)):
                 found.append(key)
-        return [key for key in found if key != not_here]
+        return found
 
     async def index(self, limit: int = 500) -> int:
         """A dictionary has no index."""
