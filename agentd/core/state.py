@@ -169,8 +169,8 @@ class Run(Value, frozen=True):
 class Session(Value, frozen=True):
     """`seq` 0: nothing is stored yet. `runs` in the order they will be taken; `current` is in progress. Working memory
     is `window` with `summaries` before it; `tombstones` are the newest of those evicted that no summary has yet.
-    `forgot_seq`: the last time that something was forgotten; a summary of words read before is not taken. `caps`: the
-    limits that its newest facts were decided under."""
+    `forgot_seq`: the last time that words were forgotten or changed; a summary of what was read before is not taken.
+    `caps`: the limits that its newest facts were decided under."""
 
     key: str
     agent: str

@@ -54,7 +54,8 @@ def told(state: Session, fact: f.MemoryEvent) -> Session:
         case "summarize":
             return _summarized(state, fact)
         case "update" | "pin":
-            return with_window(state, tuple(_updated(item, fact) for item in state.window))
+            state = with_window(state, tuple(_updated(item, fact) for item in state.window))
+            return replace(state, forgot_seq=fact.seq) if fact.content is not None else state
         case "forget":
             return _forgotten(state, fact)
         case _:

@@ -122,6 +122,57 @@ async def test_a_fresh_epoch_in_the_middle_leaves_no_summary_behind(make: Callab
     assert seat.state.summaries == ()
 
 
+class Held:
+    """A summariser that answers when it is let: the first time; then at once."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, request: ModelRequest) -> str:
+        if request.purpose != "summary":
+            return "answer"
+        words = "plums" if "about plums" in said(request) else "other things"
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.go.wait()
+        return f"They spoke of {words}."
+
+
+async def test_a_leaf_that_moves_during_a_summary_gets_none_of_another_path(make: Callable[..., Rig]) -> None:
+    held = Held()
+    rig = make(held.answer)
+    seat = await talk(rig, 4)
+    await asyncio.wait_for(held.asked.wait(), 10)
+    old = [item.id for item in seat.state.window]
+    await rig.tell(seat, i.SetLeaf(by=BY, leaf=old[1]))
+    held.go.set()
+    run = await rig.start(seat, "on another branch")
+    await rig.ended(seat, run)
+    await rig.tell(seat, i.SetLeaf(by=BY, leaf=old[-1]))
+    await rig.ended(seat, await rig.start(seat, "and back"))
+    seen = {row.id for row in await rig.store.path(seat.state.leaf)}
+    for summary in seat.state.summaries:
+        assert {summary.first, summary.last} <= seen
+    assert f"{run}.u" not in said(rig.model.for_("answer")[-1])
+    window = [item.id for item in seat.state.window]
+    assert len(window) == len(set(window))
+    assert set(window) <= seen
+
+
+async def test_a_summary_of_words_that_were_changed_meanwhile_is_not_taken(make: Callable[..., Rig]) -> None:
+    held = Held()
+    rig = make(held.answer)
+    seat = await talk(rig, 4)
+    await asyncio.wait_for(held.asked.wait(), 10)
+    for item in seat.state.window:
+        if item.role == "user":
+            await rig.tell(seat, i.UpdateMemory(by=BY, id=item.id, content="something else"))
+    held.go.set()
+    fact = await rig.until(seat, of("summarize"))
+    assert isinstance(fact, f.MemoryEvent)
+    assert fact.summary == "They spoke of other things."
+
+
 async def test_a_summariser_that_hangs_is_given_up_and_told(
     make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
