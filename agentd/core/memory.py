@@ -336,7 +336,8 @@ def compact_failed(draft: Draft, intent: CompactFailed) -> None:
 def prune(draft: Draft, intent: Prune) -> None:
     """Retention: entries that working memory does not hold lose their words in long-term memory."""
     state = draft.state
-    ids = tuple(name for name in intent.ids if all(item.id != name for item in (*state.window, *state.tombstones)))
+    inside = {item.id for item in (*state.window, *state.tombstones)} | {one.id for one in state.summaries}
+    ids = tuple(name for name in intent.ids if name not in inside)
     if ids:
         draft.emit(
             f.MemoryEvent, event="prune", count=len(ids), ids=ids, range=(ids[0], ids[-1]),

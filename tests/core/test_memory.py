@@ -613,3 +613,14 @@ def test_what_was_evicted_is_summarised_also_where_nothing_else_is_held() -> Non
     assert (found.first, found.last, found.entries) == ("e0", f"e{TOMBSTONES_HIGH - 1}", TOMBSTONES_HIGH)
     fewer = msgspec.structs.replace(state, tombstones=gone[1:])
     assert next_range(fewer, CAPS, going=False) is None
+
+
+def test_a_summary_that_working_memory_holds_is_not_pruned_either() -> None:
+    talk = Talk()
+    for _ in range(2):
+        talk.turn("words", "answer")
+    first, last = [item.id for item in talk.state.window[:2]]
+    talk.tell(i.SummarizeMemory(by=BY, ids=(first, last), summary="sum", content="short"))
+    before = len(talk.log)
+    talk.tell(i.Prune(by=SELF, ids=("sum",)))
+    assert len(talk.log) == before
