@@ -23,6 +23,7 @@ from agentd.store.wal import examine
 NEWEST_FACTS = 64
 READ_WHOLE_BYTES = 32 << 20  # up to this size every start reads all pages (about 0.1 s)
 PROBLEMS_SHOWN = 20
+_TEXTS = ("sessions", "runs", "entries", "keys")
 REMEDY = "start `agentd serve`: it moves the damaged file to quarantine/ and keeps all that can be read"
 
 
@@ -126,6 +127,9 @@ def at_start(connection: sqlite3.Connection, *, whole: bool) -> None:
         answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if answer != "ok":
             raise Damaged(str(answer).splitlines()[0])
+        spoiled = _spoiled(connection)
+        if spoiled:
+            raise Damaged(spoiled[0])
 
 
 def full_check(path: Path) -> list[Finding]:
@@ -164,8 +168,24 @@ def _problems(connection: sqlite3.Connection) -> Iterator[Finding]:
     for (line,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS_SHOWN})").fetchall():
         if line != "ok":
             yield Finding("error", str(line), REMEDY)
+    for what in _spoiled(connection):
+        yield Finding("error", what, REMEDY)
     yield from _gaps(connection)
     yield from _bodies(connection)
+
+
+def _spoiled(connection: sqlite3.Connection) -> list[str]:
+    """Tables with text that can't be read: SQLite itself looks at no text."""
+    found = []
+    for table in _TEXTS:
+        try:
+            for _ in connection.execute(f"SELECT * FROM {table}"):
+                pass
+        except sqlite3.OperationalError as error:
+            if not is_damage(error):
+                raise
+            found.append(f"a text in the table {table} is no UTF-8")
+    return found
 
 
 _GAPS = (

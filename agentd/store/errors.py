@@ -63,7 +63,11 @@ def failure_of(error: sqlite3.Error, *, writing: bool) -> Failure:
 
 
 def sqlite_code(error: sqlite3.Error) -> int:
-    """The extended result code; 0 for errors of Python's own module, which have none."""
+    """The extended result code; 0 for errors of Python's own module, which have none.
+
+    Text that is no UTF-8 was spoiled on the disk; that error quotes it, so its words are never told."""
+    if str(error).startswith("Could not decode to UTF-8"):
+        return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0) or 0)
 
 

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from agentd.clock import SystemClock
 from agentd.core import intents as i
 from agentd.core.forgetting import Gone, blanked
@@ -11,6 +13,9 @@ from agentd.core.session import decide
 from agentd.core.state import Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import encode
+from agentd.protocol.errors import StorageUnavailable
+from agentd.store import check
+from agentd.store.check import full_check
 from agentd.store.opening import prepare
 from agentd.store.rebuild import rebuild
 from agentd.store.sqlite import SqliteStore
@@ -210,6 +215,29 @@ async def test_a_salvage_brings_no_words_back_that_were_being_forgotten(tmp_path
     async with opened(path) as store:
         assert await store.query("a", topic="xylophonic") == []
         assert (await store.entries(["ar1.u"]))["ar1.u"].content == ""
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_row_that_is_no_text_is_damage_that_quotes_nothing_and_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    path = tmp_path / "agentd.db"
+    async with opened(path) as store:
+        await Talk(store, "a").turn("the word is xylophonic")
+        before = await store.query("a")
+    edit(path, "UPDATE entries SET content = CAST(CAST(content AS BLOB) || x'ff' AS TEXT) WHERE entry = 'ar1.u'")
+    assert [finding.health for finding in full_check(path)] == ["error"]
+    if large:  # too large to be read as a whole at each start: a reader meets it, and the next start reads it
+        monkeypatch.setattr(check, "READ_WHOLE_BYTES", 0)
+        async with opened(path) as store:
+            assert store.opening.quarantined is None
+            with pytest.raises(StorageUnavailable) as caught:
+                await store.query("a")
+            assert "xylophonic" not in f"{caught.value.message} {caught.value.hint}"
+    async with opened(path) as store:
+        assert store.opening.quarantined
+        assert "xylophonic" not in " ".join(store.opening.notes)
+        assert await store.query("a") == before
 
 
 async def test_a_fact_that_is_no_text_costs_its_session_what_came_after_and_the_others_nothing(tmp_path: Path) -> None:
