@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from agentd.actors.seat import Seat
 from agentd.core import intents as i
 from agentd.protocol import facts as f
 from agentd.protocol.errors import StorageUnavailable
+from agentd.store.backup import Backups
 from agentd.store.sqlite import SqliteStore
 from tests.actors.rig import BY, Rig
 from tests.actors.rig import said as words
@@ -120,6 +122,27 @@ async def test_what_was_cut_off_is_done_by_the_next_start(
         before = await facts(rig, "s")
         await finish(rig.shared, rig.directory, memory_manager.BY)
         assert await facts(rig, "s") == before, "it is done once"
+
+
+async def test_a_backup_made_in_between_is_cleaned_by_the_server_that_restores_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server(tmp_path / "agentd.db") as rig:
+        seat, entry = await said(rig)
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteStore, "blank", cut)
+            with pytest.raises(Cut):
+                await ask(rig, seat, entry)
+        made = await Backups(tmp_path / "agentd.db", rig.clock).make()
+        before = await facts(rig, "s")
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    shutil.copy(made.path, restored / "agentd.db")
+    assert in_files(restored) == ["agentd.db"]
+    async with server(restored / "agentd.db") as rig:
+        await finish(rig.shared, rig.directory, memory_manager.BY)
+        assert in_files(restored) == []
+        assert [fact.seq for fact in (await facts(rig, "s"))[: len(before)]] == [fact.seq for fact in before]
 
 
 async def facts(rig: Rig, key: str) -> list[f.AnyFact]:
