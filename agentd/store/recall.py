@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from agentd.store.fulltext import indexed_to, words_in, words_of
 from agentd.store.reading import ENTRY_COLUMNS, entry_of, one_moment
 from agentd.store.store import Found
-from agentd.store.tree import path_parts
+from agentd.store.tree import path_parts, shared_parts
 
 BLOCK = 128  # candidates that are ranked against each other
 LOOKED_MAX = 20_000  # rows with a word that filters may turn away before an answer is given up
@@ -47,6 +47,7 @@ _MATCH = (
 _OWN = "e.session = ?;e.id"
 _BESIDE = "e.session = ? AND e.segment IS NULL;e.id"
 _PART = "e.segment = ? AND e.depth <= ?;e.depth"
+_PLACE = "SELECT segment, depth FROM entries WHERE entry = ?"
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM recall WHERE recall MATCH ? LIMIT ?)"
 
 
@@ -73,7 +74,12 @@ class Asked:
         self.own = row[0] if row is not None else 0
         self.parts = path_parts(connection, leaf)
         self.depths: dict[int, int] = {part.segment: part.depth for part in self.parts}
-        others = [part.session for part in self.parts if part.session != self.own]
+        # Parts of other sessions: of the path, and what else this session's own entries go on from.
+        self.elsewhere = {part.segment: part for part in self.parts if part.session != self.own}
+        for part in () if path_only else shared_parts(connection, self.own):
+            if part.depth > self.depths.get(part.segment, 0):
+                self.elsewhere[part.segment] = part
+        others = [part.session for part in self.elsewhere.values()]
         self.sessions = list(dict.fromkeys([self.own, *others]))[:SESSIONS_MAX]
         self.topic = topic
         self.path_only = path_only
@@ -106,18 +112,13 @@ class Asked:
 
     def lets_through(self, session: str, segment: int | None, depth: int, related_to: str | None) -> bool | None:
         """Whether such an entry is on the path; None when this session does not see it."""
-        on_path = self._on_path(segment, depth) if segment is not None else self._beside(related_to)
-        return on_path if on_path or (session == self.key and not self.path_only) else None
-
-    def _on_path(self, segment: int | None, depth: int) -> bool:
-        if segment is None:
-            return False
-        return bool(depth <= self.depths.get(segment, 0))
-
-    def _beside(self, related_to: str | None) -> bool:
-        """A summary or a plan is on the path when what it is related to is."""
-        found = self.connection.execute("SELECT segment, depth FROM entries WHERE entry = ?", (related_to,)).fetchone()
-        return found is not None and self._on_path(*found)
+        if segment is None:  # a summary or a plan is where what it is related to is
+            segment, depth = self.connection.execute(_PLACE, (related_to,)).fetchone() or (None, 0)
+        if segment is not None and depth <= self.depths.get(segment, 0):
+            return True
+        part = self.elsewhere.get(segment) if segment is not None else None
+        ours = session == self.key or (part is not None and depth <= part.depth)
+        return False if ours and not self.path_only else None
 
 
 def query(
@@ -165,7 +166,7 @@ def _newest(asked: Asked, limit: int, offset: int) -> list[Found]:
 
 
 def _rows(asked: Asked) -> Iterator[tuple[Any, ...]]:
-    """What passes the filters, newest first: of this session, and of others the parts of the path that they share."""
+    """What passes the filters, newest first: of this session, and of others the parts that they share."""
     if asked.ids is not None:  # few rows, wherever they are
         sql = f"{_FROM} WHERE {' AND '.join(asked.where)} ORDER BY e.id DESC"
         return asked.connection.execute(sql, asked.values)
@@ -176,9 +177,9 @@ def _rows(asked: Asked) -> Iterator[tuple[Any, ...]]:
         streams.append(_stream(asked, _OWN, asked.own))
     if outside and not (whole and asked.messages):
         streams.append(_stream(asked, _BESIDE, asked.own))
-    for part in asked.parts if asked.messages else ():
-        if asked.path_only or part.session != asked.own:
-            streams.append(_stream(asked, _PART, part.segment, part.depth))
+    if asked.messages:
+        parts = asked.parts if asked.path_only else asked.elsewhere.values()
+        streams.extend(_stream(asked, _PART, part.segment, part.depth) for part in parts)
     if outside:
         streams.extend(_stream(asked, _BESIDE, session) for session in asked.sessions if session != asked.own)
     return heapq.merge(*streams, key=lambda row: -row[-3])

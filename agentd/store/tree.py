@@ -19,6 +19,10 @@ _RELATED = (
 )
 _TAKEN = "SELECT 1 FROM entries WHERE segment = ? AND depth = ?"
 _SEGMENT = "SELECT session, parent, depth FROM segments WHERE id = ?"
+_LEFT = (
+    "SELECT g.parent, max(g.depth) FROM segments g JOIN segments p ON p.id = g.parent"
+    " WHERE g.session = ? AND p.session <> g.session GROUP BY g.parent LIMIT ?"
+)
 # An entry whose fact was cut away came before all that is left of its session.
 _NUMBERS = (
     "CREATE TEMP TABLE numbers AS SELECT e.id AS old, row_number() OVER (ORDER BY coalesce("
@@ -97,8 +101,22 @@ class Places:
 def path_parts(connection: sqlite3.Connection, leaf: str | None) -> list[PathPart]:
     """The path that ends in `leaf`, newest part first; empty when there is no such entry."""
     found = connection.execute(_PARENT, (leaf,)).fetchone() if leaf is not None else None
+    return _upwards(connection, found[0], found[1]) if found is not None else []
+
+
+def shared_parts(connection: sqlite3.Connection, session: int) -> list[PathPart]:
+    """What entries of the session go on from in others, whatever its leaf is: each part once, as far as any of them."""
+    found: dict[int, PathPart] = {}
+    for segment, depth in connection.execute(_LEFT, (session, SEGMENTS_MAX)).fetchall():
+        for part in _upwards(connection, segment, depth):
+            known = found.get(part.segment)
+            if part.session != session and (known is None or known.depth < part.depth):
+                found[part.segment] = part
+    return list(found.values())
+
+
+def _upwards(connection: sqlite3.Connection, segment: int | None, depth: int) -> list[PathPart]:
     parts: list[PathPart] = []
-    segment, depth = (found[0], found[1]) if found is not None else (None, 0)
     while segment is not None and len(parts) < SEGMENTS_MAX:
         session, parent, left = connection.execute(_SEGMENT, (segment,)).fetchone()
         parts.append(PathPart(segment, depth, session))

@@ -239,14 +239,18 @@ class MemoryStore:
     ) -> list[Found]:
         """The same answers as by the index, by looking at every row; the order of equals is by words and newness."""
         path = {row.id for row in self.disk.path(leaf)}
+        own = [row for row in self.disk.entries.values() if row.session == session]
+        known = {one.id for row in own for one in self.disk.path(row.id)}
         wanted = words_of(topic) if topic is not None else []
         if rare is not None:
             said = [set(words_in(row.content)) for row in self.disk.entries.values()]
             wanted = [word for word in wanted if 0 < sum(word in one for one in said) <= rare]
         found: list[tuple[int, int, Found]] = []
         for number, row in enumerate(self.disk.entries.values()):
-            on_path = (row.id if row.kind == "message" else row.related_to) in path
-            seen = (row.session == session or on_path) and (on_path or not path_only) and not row.forgotten
+            place = row.id if row.kind == "message" else row.related_to
+            on_path = place in path
+            ours = row.session == session or place in known
+            seen = (on_path or (ours and not path_only)) and not row.forgotten
             fits = (
                 (ids is None or row.id in ids)
                 and (kinds is None or row.kind in kinds)

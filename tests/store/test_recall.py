@@ -193,6 +193,23 @@ async def test_a_branch_at_depth_sees_each_part_of_its_path_once_newest_first(st
     assert await store.sessions_at("s03") == ["s0"]
 
 
+async def test_a_branch_keeps_the_memory_that_it_shares_when_it_begins_anew(store: Store) -> None:
+    """`session.new` leaves no leaf; the older epoch of a branch begins in the session that it left (S10)."""
+    await talk(store, "a", "one fish", "two fish", "red fish")
+    await tell(store, "a", entry_row("s", "a", content="fish, in short", kind="summary", related="a2", first="a1"))
+    await talk(store, "b", "blue fish", parent="a2")
+    await talk(store, "c", "old fish", parent="b1")
+    await store.index()
+    assert [(one.row.id, one.on_path) for one in await store.query("c")] == [
+        ("c1", False), ("b1", False), ("s", False), ("a2", False), ("a1", False),
+    ]  # fmt: skip
+    assert sorted(await found(store, "c", "fish")) == ["a1", "a2", "b1", "c1", "s"]
+    assert await found(store, "c", ids=["a2", "a3"]) == ["a2"], "what came after the branch is another's"
+    assert await found(store, "c", "fish", path_only=True) == []
+    seen = {one.row.id: one.on_path for one in await store.query("b", leaf="a1", topic="fish")}
+    assert seen == {"a1": True, "a2": False, "s": False, "b1": False}
+
+
 async def test_a_summary_is_on_the_path_when_its_range_is(store: Store) -> None:
     await talk(store, "a", "one", "two", "three")
     await talk(store, "a", "other", parent="a1", at=4)
