@@ -5,6 +5,7 @@ gone; its tasks only unwind. The disk is taken as it was at that moment.
 """
 
 import asyncio
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -61,6 +62,16 @@ class SimClock:
             call()
 
 
+def drop_handed_on(work: Any) -> None:
+    """Close the coroutines that were handed to one which will never begin."""
+    if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        frame = work.cr_frame
+        for value in list(frame.f_locals.values()) if frame is not None else ():
+            if inspect.iscoroutine(value):
+                drop_handed_on(value)
+                value.close()
+
+
 class Mortal(Supervisor):
     """A supervisor whose process may be killed."""
 
@@ -69,6 +80,7 @@ class Mortal(Supervisor):
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         if not self.dead:
             return super().start(name, work)
+        drop_handed_on(work)
         work.close()
         gone: Any = asyncio.get_running_loop().create_future()
         gone.cancel()
@@ -77,6 +89,7 @@ class Mortal(Supervisor):
     def kill(self) -> None:
         self.dead = self._stopping = True
         for task in list(self._tasks):
+            drop_handed_on(task.get_coro())
             task.cancel()
 
 
