@@ -67,6 +67,7 @@ class SessionActor:
         self._task: asyncio.Task[Any] | None = None
         self.alarm = Alarm(shared.clock, self.wake)
         self._steady = Steady(shared.clock, state.ts)
+        self._decided_ms = state.ts
         self.snapshot_seq = state.seq - state.seq % SNAPSHOT_FACTS
         self._retries = Retries(shared.clock, self._put_back)
         self._counted = 0
@@ -228,7 +229,7 @@ class SessionActor:
 
     def _decide(self, envelopes: Sequence[Envelope], ahead: Ahead) -> tuple[list[f.AnyFact], Step]:
         """Each command on the state the one before left; one `now` for all (rulings 2)."""
-        now = self._steady.now_ms(self.state.ts, timed=self.alarm.is_set)
+        now = self._decided_ms = self._steady.now_ms(self.state.ts, timed=self.alarm.is_set)
         state, facts, commands, nth = self.state, list[f.AnyFact](), list[Taken](), 1
         step = self._given_step(now, ahead)
         for envelope in envelopes:
@@ -375,8 +376,10 @@ class SessionActor:
             self.tell(intent, "result")
 
     def _set_timer(self) -> None:
+        """What became due while the last step was stored has not been decided on: it counts from that step's time."""
         now = self._steady.now_ms(self.state.ts, timed=True)  # what was decided a moment ago stays the reference
-        self.alarm.set(next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now), now)
+        after = max(self._decided_ms, self.state.ts)
+        self.alarm.set(next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, after), now)
 
     def _count(self, state: Session) -> None:
         """Unfinished runs that count against the server's cap; those that wait for a person do not (rulings 26)."""

@@ -20,7 +20,7 @@ from agentd.providers.provider import ModelRequest
 from agentd.settings import Limits, Settings
 from agentd.store.store import Append, Record
 from agentd.tools.builtin import BUILTIN
-from tests.actors.rig import BY, Answer, Heard, Rig, Script, calls, statuses
+from tests.actors.rig import BY, Answer, Heard, Rig, Script, calls, plan, statuses
 from tests.actors.test_worker import Odd, one_task, script
 
 Make = Callable[..., Rig]
@@ -245,3 +245,18 @@ async def test_a_run_that_was_accepted_under_a_pause_which_ends_before_it_is_sto
     go_on.set()
     facts = await rig.ended(seat, await starting)
     assert isinstance(facts[-1], f.RunCompleted)
+
+
+async def test_what_becomes_due_while_a_step_is_stored_is_not_forgotten() -> None:
+    """The timer was set for what is due after the step was stored; what had become due meanwhile was taken for
+    something that waits for something else, and its run stood still."""
+    waits = plan({"id": "a", "kind": "delay", "delay_s": 0.20}, {"id": "b", "kind": "delay", "delay_s": 0.25})
+    rig = Rig(lambda request: waits if request.purpose == "planning" else "done")
+
+    async def slow(batch: list[Append]) -> None:
+        await rig.clock.sleep(0.1)
+
+    rig.store.before_commit = slow
+    facts = await rig.goal("wait")
+    assert isinstance(facts[-1], f.RunCompleted)
+    await rig.end()
