@@ -207,17 +207,20 @@ async def _recalled(desk: Desk, state: Session, leaf: str, topic: str, items: li
 
 
 def _inputs(run: Run, task: Task) -> list[str]:
-    """The tasks whose results it sees, in declared order; a join stands for what it joined."""
+    """The tasks whose results it sees, in declared order; a join stands for what it joined, a gate for what it looks
+    at: who approved that wants it used."""
     found: list[str] = []
-    for dep in task.spec.depends_on:
-        known = run.tasks.get(dep)
+    waiting = list(reversed(task.spec.depends_on))
+    while waiting:
+        name = waiting.pop()
+        known = run.tasks.get(name)
         if known is None:
-            continue
-        if known.spec.kind == "join":
-            found.extend(name for name in known.spec.depends_on if name in run.tasks)
-        else:
-            found.append(dep)
-    return list(dict.fromkeys(found))
+            waiting.extend(reversed(run.gates[name].spec.depends_on))
+        elif known.spec.kind == "join":
+            waiting.extend(reversed(known.spec.depends_on))
+        elif name not in found:
+            found.append(name)
+    return found
 
 
 def _evidence(desk: Desk, run: Run, name: str) -> Evidence:
