@@ -10,7 +10,7 @@ from agentd.actors import memory_manager
 from agentd.core import intents as i
 from agentd.core.memory import SUMMARY_BYTES_MAX
 from agentd.protocol import facts as f
-from agentd.protocol.errors import ProviderError
+from agentd.protocol.errors import ProviderError, StorageUnavailable
 from agentd.providers.provider import ModelRequest
 from agentd.settings import Limits, Memory, Settings
 from tests.actors.rig import BY, Answer, Rig, Script, said
@@ -221,3 +221,23 @@ async def test_what_working_memory_holds_keeps_nothing_else_from_being_pruned(
     assert gone == {"left"}
     assert sum(not row.forgotten for row in rig.store.disk.entries.values() if row.session == "left") <= 1
     await rig.end()
+
+
+async def test_a_disk_that_is_full_whenever_the_memory_is_swept_does_not_stop_the_server(
+    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keeper that fails five times in half a minute is given up, and with it the server."""
+    monkeypatch.setattr(memory_manager, "SWEEP_S", 0.001)
+    rig = make(lambda _: "yes")
+    swept, often = 0, asyncio.Event()
+
+    async def full() -> None:
+        nonlocal swept
+        swept += 1
+        if swept > 10:
+            often.set()
+        raise StorageUnavailable("the disk is full") if swept % 2 else TimeoutError
+
+    monkeypatch.setattr(rig.memory, "_sweep", full)
+    await asyncio.wait_for(often.wait(), 10)
+    assert rig.fatal == []
