@@ -9,6 +9,7 @@ from agentd.actors.shared import Shared
 from agentd.core.server import KEY, ServerState, evolve
 from agentd.protocol import facts as f
 from agentd.protocol.codec import decode_fact, encode
+from agentd.protocol.errors import AgentdError
 from agentd.store.store import Append, Record, Row, SessionRow
 
 LOCK_S = 30.0
@@ -32,16 +33,29 @@ class ServerActor:
             if not page.bodies:
                 break
         self.feed.seq = self.state.seq
-        self.shared.load.server_paused = self.state.mode == "paused"
-        self.shared.dispatcher.hold(self.shared.load.server_paused)
+        self._hold()
 
     async def record(self, kind: Callable[..., f.AnyFact], by: f.By | None = None, **fields: Any) -> int:
-        """Store one fact of the server; its seq.
+        """Store one fact of the server; its seq. What has begun to be stored is seen to its end, whoever still waits.
 
         Raises:
-            StorageUnavailable: it is not stored and did not happen.
+            StorageUnavailable: it is not stored and did not happen. TimeoutError: it may still be stored.
         """
-        async with asyncio.timeout(LOCK_S), self._lock:
+        task = self.shared.supervisor.start("server.record", self._outcome(kind, by, fields))
+        async with asyncio.timeout(LOCK_S):
+            outcome = await asyncio.shield(task)
+        if isinstance(outcome, AgentdError):
+            raise outcome
+        return int(outcome)
+
+    async def _outcome(self, kind: Callable[..., f.AnyFact], by: f.By | None, fields: dict[str, Any]) -> Any:
+        try:
+            return await self._stored(kind, by, fields)
+        except AgentdError as error:
+            return error
+
+    async def _stored(self, kind: Callable[..., f.AnyFact], by: f.By | None, fields: dict[str, Any]) -> int:
+        async with self._lock:
             state = self.state
             now = max(self.shared.clock.now_ms(), state.ts)
             fact = kind(session=KEY, seq=state.seq + 1, ts=now, by=by, **fields)
@@ -51,8 +65,15 @@ class ServerActor:
             rows: tuple[Row, ...] = (_row(after, now),)
             await self.shared.store.append(Append(session=KEY, term=self.shared.term, records=(record,), rows=rows))
             self.state = after
+            if isinstance(fact, f.ServerMode):
+                self._hold()
             self.feed.publish(fact.seq, [body])
             return fact.seq
+
+    def _hold(self) -> None:
+        """While the server is paused no permit is given."""
+        self.shared.load.server_paused = self.state.mode == "paused"
+        self.shared.dispatcher.hold(self.shared.load.server_paused)
 
 
 def _row(state: ServerState, now: int) -> SessionRow:

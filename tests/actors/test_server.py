@@ -75,3 +75,24 @@ async def test_time_never_goes_back_in_its_stream(rig: Rig, monkeypatch: pytest.
         monkeypatch.setattr(rig.clock, "now_ms", lambda now=now: now)
         await server.record(f.ServerMode, BY, mode="paused")
     assert [fact.ts for fact in await stored(rig)] == [5_000, 5_000, 6_000]
+
+
+async def test_an_act_that_is_stored_later_than_anybody_waited_for_counts_and_the_next_one_follows_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs for half a minute: who asked hears `timeout`, and the stream does not lose its place."""
+    monkeypatch.setattr("agentd.actors.server.LOCK_S", 0.02)
+    server = ServerActor(rig.shared)
+    gate = asyncio.Event()
+
+    async def slow(_: object) -> None:
+        await gate.wait()
+
+    rig.store.before_commit = slow
+    with pytest.raises(TimeoutError):
+        await server.record(f.ServerMode, BY, mode="paused")
+    gate.set()
+    monkeypatch.undo()
+    assert await server.record(f.ServerDenied, BY, action="a", target="t", reason="r") == 2
+    assert [type(fact) for fact in await stored(rig)] == [f.ServerMode, f.ServerDenied]
+    assert (server.state.mode, server.feed.seq, rig.shared.load.server_paused) == ("paused", 2, True)
