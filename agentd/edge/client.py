@@ -201,7 +201,7 @@ class Client:
             agent=request.agent, session=self.session, after=frame.after if frame.after is not None else request.after,
             log=frame.log or request.log, principal=self.principal, address=request.address, origin=request.origin,
         )  # fmt: skip
-        self._hold(self._enter_later(frame.id, ask))
+        self._hold(lambda: self._enter_later(frame.id, ask))
 
     async def _enter_later(self, request: str | None, ask: ConnectRequest) -> None:
         try:
@@ -257,7 +257,8 @@ class Client:
             raise Forbidden(f"nobody may write to {target}", details={"required": "none"})
         assert self.principal is not None
         by = By(principal=self.principal.name, via="ws")
-        self._hold(acts.act(self.reception, self, self._ask(frame.id), frame, target, by))
+        asked = self._ask(frame.id)
+        self._hold(lambda: acts.act(self.reception, self, asked, frame, target, by))
 
     def _command(self, frame: requests.Acting, target: str) -> None:
         if isinstance(frame, c.AgentControl) and frame.action in ("state", "status", "heartbeat"):
@@ -281,7 +282,7 @@ class Client:
             self.reception.tell(self.seat, asked, self._ask(frame.id, waits=asked.waits))
         else:
             ask = self._ask(frame.id, waits=asked.waits)
-            self._hold(self._tell_later(ask, asked, target))
+            self._hold(lambda: self._tell_later(ask, asked, target))
 
     def _asked(self, frame: requests.Acting, by: By) -> requests.Asked:
         shared, settings = self.reception.shared, self.reception.settings
@@ -304,7 +305,8 @@ class Client:
         assert self.principal is not None
         action = frame.action if isinstance(frame, c.AgentControl) else None
         by = By(principal=self.principal.name, via="ws")
-        self._hold(self.reception.for_all(action, by, getattr(frame, "reason", None), self._ask(frame.id)))
+        ask, reason = self._ask(frame.id), getattr(frame, "reason", None)
+        self._hold(lambda: self.reception.for_all(action, by, reason, ask))
 
     # ---- small print ----------------------------------------------------------------------------------------------
 
@@ -318,14 +320,14 @@ class Client:
             self.reception.watch(ask)
         return ask
 
-    def _hold(self, work: "questions.Work") -> None:
-        """Run `work` before any later frame of this socket is looked at."""
+    def _hold(self, work: "Callable[[], questions.Work]") -> None:
+        """Run `work()` before any later frame of this socket is looked at."""
         self._busy = True
         self.reception.supervisor.start("held", self._held(work))
 
-    async def _held(self, work: "questions.Work") -> None:
+    async def _held(self, work: "Callable[[], questions.Work]") -> None:
         try:
-            await work
+            await work()
         finally:
             self._busy = False
             while self._later and not self._busy:
