@@ -23,16 +23,15 @@ PATH_ENTRIES = 64
 PATHS_MAX = 64
 
 
-class Ahead:
+class Ahead(msgspec.Struct):
     """What was read before the step, and what its own commands add to it."""
 
-    def __init__(self) -> None:
-        self.keys: dict[str, i.UsedKey] = {}
-        self.ended_runs: set[str] = set()
-        self.results: dict[str, Any] = {}
-        self.identity: str | None = None
-        self.items: dict[str, f.WindowItem] = {}
-        self.contents: dict[str, str] = {}
+    keys: dict[str, i.UsedKey] = {}
+    ended_runs: set[str] = set()
+    results: dict[str, Any] = {}
+    identity: str | None = None
+    items: dict[str, f.WindowItem] = {}
+    contents: dict[str, str] = {}
 
     def learn(self, decision: Decision) -> None:
         for fact in decision.facts:

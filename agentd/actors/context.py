@@ -20,6 +20,9 @@ PATH_ENTRIES = 64
 SLACK = 64  # contents that may linger until the next clearing
 
 
+_SILENT = frozenset({f.RunAccepted, f.AgentProgress, f.AgentPlan, f.ToolCalled, f.ToolResult, f.ToolFailed, f.Warned})
+
+
 class Words:
     """Contents of the entries of one session's working memory, and results of its current run."""
 
@@ -32,6 +35,8 @@ class Words:
     def heard(self, facts: Sequence[f.AnyFact], before: Session, after: Session) -> None:
         """Keep the words of a stored step; let go of those that left working memory."""
         for fact in facts:
+            if type(fact) in _SILENT:  # most facts of a turn, and each would be held against all cases
+                continue
             match fact:
                 case f.RunStarted():
                     self._jumped(fact.window or (), fact.summaries)
@@ -92,6 +97,8 @@ class Words:
 
     def _jumped(self, window: Sequence[f.WindowItem], summaries: Sequence[f.SummaryItem]) -> None:
         """Words of a path that was read ahead of the step."""
+        if not self.ahead:
+            return
         for name in [*(item.id for item in window), *(item.id for item in summaries)]:
             if name in self.ahead:
                 self.contents[name] = self.ahead[name]

@@ -198,6 +198,8 @@ async def _recalled(desk: Desk, state: Session, leaf: str, topic: str, items: li
     except (TimeoutError, StorageUnavailable) as error:
         log.warning("recall.skipped", session=state.key, reason=type(error).__name__)
         return ()
+    if not found:
+        return ()
     known = {item.id for item in items} | {leaf}
     rows = [one.row for one in found if one.row.id not in known and one.row.content][:RECALL_ITEMS]
     return tuple(

@@ -21,7 +21,7 @@ class Steady:
     def now_ms(self, ts: int, *, timed: bool) -> int:
         """Unix ms, not before `ts`. `timed`: a timer is set, so the wall clock does not count."""
         at_s = self._clock.monotonic_s()
-        went_on_ms = self._now_ms + (at_s - self._at_s) * 1000
-        self._now_ms = max(went_on_ms if timed else float(self._clock.now_ms()), float(ts))
+        now_ms = self._now_ms + (at_s - self._at_s) * 1000 if timed else self._clock.now_ms()
+        self._now_ms = now_ms if now_ms > ts else float(ts)
         self._at_s = at_s
         return int(self._now_ms)

@@ -137,6 +137,8 @@ class _Assembly:
 
     def shorten(self, name: str, content: str, max_bytes: int) -> str:
         """`content` within `max_bytes`, with a mark and a word about it when it had to be cut."""
+        if len(content) * 4 <= max_bytes:  # no code point takes more, so its bytes need not be counted
+            return content
         size = byte_length(content)
         if size <= max_bytes:
             return content
