@@ -31,18 +31,18 @@ def run_figures(run: Run, caps: Caps, retry_after_ms: int) -> Backpressure:
 
 def session_figures(state: Session, caps: Caps, retry_after_ms: int) -> Backpressure:
     """All unfinished runs of a session."""
-    runs = list(state.runs.values())
-    queued = sum(len(run.queued) for run in runs)
-    active = sum(run.active for run in runs)
-    settled = sum(run.settled for run in runs)
-    dropped = tuple(task for run in runs for task in run.dropped_ids)
-    total = sum(len(run.tasks) for run in runs)
+    runs = [run for run in state.runs.values() if run.tasks]  # a chat turn has no plan: nothing of it is counted
+    queued = sum([len(run.queued) for run in runs])
+    active = sum([run.active for run in runs])
+    settled = sum([run.settled for run in runs])
+    dropped = tuple([task for run in runs for task in run.dropped_ids])
+    total = sum([len(run.tasks) for run in runs])
     since = [run.saturated_since for run in runs if run.saturated_since is not None]
     return Backpressure(
         scope="session",
         total=total,
         pending=total - queued - active - settled - len(dropped),
-        accepted=sum(run.accepted_tasks for run in runs),
+        accepted=sum([run.accepted_tasks for run in runs]),
         queued=queued,
         active=active,
         settled=settled,

@@ -59,9 +59,10 @@ def asked(frame: Acting, border: Border) -> Asked:
     texts = {name: getattr(frame, name) for name in _TEXTS if getattr(frame, name, None) is not None}
     for name, text in texts.items():  # before anything that takes longer the more there is
         _within(text, f"$.{name}", border.chat_bytes)
-    clean = scrub(texts, border.known)
-    if clean.found:
-        frame = replace(frame, **clean.value)
+    clean = {name: scrub(text, border.known) for name, text in texts.items()}  # these names are ours, and no secret's
+    rules = tuple(dict.fromkeys([one.rule for field in clean.values() for one in field.found]))
+    if rules:
+        frame = replace(frame, **{name: field.value for name, field in clean.items()})
     if isinstance(frame, c.ChatSend):
         found = _chat(frame, border)
     elif isinstance(frame, c.AgentControl):
@@ -70,9 +71,8 @@ def asked(frame: Acting, border: Border) -> Asked:
         found = _epoch(frame, border)
     else:
         found = Asked(_memory(frame, border), "control")
-    if not clean.found:
+    if not rules:
         return found
-    rules = tuple(dict.fromkeys(one.rule for one in clean.found))
     return replace(found, intent=replace(found.intent, scrubbed=rules))
 
 
