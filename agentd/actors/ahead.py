@@ -89,6 +89,8 @@ class Paths:
 
     def forget(self, state: Session) -> None:
         """Only what unfinished runs still need."""
+        if not self.windows:
+            return
         needed = {run.leaf_id for run in state.runs.values() if run.state == "queued"}
         if not needed:
             self.windows.clear()

@@ -41,13 +41,15 @@ def effective_mode(state: Session, shared: Shared) -> tuple[Mode, PausedBy]:
 def state_shown(state: Session, shared: Shared, request: str | None = None) -> AgentState:
     """The answer to `state`: made from the published state, at once."""
     mode, paused_by = effective_mode(state, shared)
+    ahead = 1 if state.current is not None else 0
+    places = {name: max(ahead + place, 1) for place, name in enumerate(state.queue)}
     return AgentState(
         session=state.key,
         ts=shared.clock.now_ms(),
         request=request,
         mode=mode,
         paused_by=paused_by or None,
-        runs=tuple(_run_shown(state, run, shared, mode == "paused") for run in state.runs.values()),
+        runs=tuple([_run_shown(run, places, shared, mode == "paused") for run in state.runs.values()]),
         last_goal=state.last_goal,
         backpressure=session_figures(state, shared.caps, shared.load.retry_after_ms(mode == "paused")),
         loop_lag_ms=round(shared.loop_lag_s() * 1000, 1),
@@ -55,8 +57,21 @@ def state_shown(state: Session, shared: Shared, request: str | None = None) -> A
     )
 
 
-def _run_shown(state: Session, run: Run, shared: Shared, paused: bool) -> RunShown:
-    tasks = tuple(
+def _run_shown(run: Run, places: dict[str, int], shared: Shared, paused: bool) -> RunShown:
+    """A session may have 32 that wait, and tells of them four times a second."""
+    queued = run.state == "queued"
+    return RunShown(
+        run=run.id,
+        kind=run.kind,
+        state=run.state,
+        position=places[run.id] if queued else None,
+        held="paused" if paused and queued else None,
+        tasks=_tasks_shown(run, shared, paused) if run.tasks else None,
+    )
+
+
+def _tasks_shown(run: Run, shared: Shared, paused: bool) -> tuple[TaskShown, ...]:
+    return tuple(
         TaskShown(
             id=name,
             status=task.status,
@@ -64,17 +79,6 @@ def _run_shown(state: Session, run: Run, shared: Shared, paused: bool) -> RunSho
             blocked_by=blocked_by(run, task, paused, shared.caps.dispatch) or None,
         )
         for name, task in run.tasks.items()
-    )
-    position = None
-    if run.state == "queued":
-        position = max(state.queue.index(run.id) + (state.current is not None), 1)
-    return RunShown(
-        run=run.id,
-        kind=run.kind,
-        state=run.state,
-        position=position,
-        held="paused" if paused and run.state == "queued" else None,
-        tasks=tasks or None,
     )
 
 
