@@ -3,7 +3,7 @@
 A path may only be taken by a session whose history it is: its own entries, or those that its branch shares.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -99,7 +99,7 @@ class Paths:
 
 
 async def read_ahead(
-    shared: Shared, state: Session, intents: Iterable[i.AnyIntent], paths: Paths, contents: dict[str, str]
+    shared: Shared, state: Session, intents: Sequence[i.AnyIntent], paths: Paths, contents: dict[str, str]
 ) -> Ahead:
     """All that the rules of this step may need and the state does not hold."""
     ahead, store = Ahead(), shared.store
@@ -133,9 +133,22 @@ async def read_ahead(
                 ahead.contents.update({name: row.content for name, row in rows.items()})
             case _:
                 pass
-    if starts:
+    if starts and _may_begin(state, intents):
         ahead.identity = (await shared.identity.read(state.agent)).hash
     return ahead
+
+
+def _may_begin(state: Session, intents: Sequence[i.AnyIntent]) -> bool:
+    """Whether this step may begin a run. While one is asking a model nothing does that only adds to the queue or looks
+    again: in overload that is two steps of three, and each would look at the identity files (40 us a turn)."""
+    run = state.run
+    if run is None or run.state != "running" or run.phase == "working":
+        return True
+    return any(
+        not isinstance(intent, i.StartRun | i.Wake | i.Warn | i.AddInput)
+        or (isinstance(intent, i.StartRun) and intent.mode == "interrupt")
+        for intent in intents
+    )
 
 
 async def know(shared: Shared, state: Session, paths: Paths, leaf: str) -> None:

@@ -215,7 +215,9 @@ def replayed(key: str, records: Sequence[Record], caps: i.Caps) -> Replay:
     """The rules come to the same facts again, from what these say alone."""
     replay = Replay(key, caps)
     for record in records:
-        wrong = replay.feed(record.step, decode_fact(record.body))
+        fact = decode_fact(record.body)
+        assert not isinstance(fact, f.RunStarted) or fact.identity is not None
+        wrong = replay.feed(record.step, fact)
         assert wrong is None, wrong
     wrong = replay.finish()
     assert wrong is None, wrong

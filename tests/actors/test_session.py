@@ -12,6 +12,7 @@ import pytest
 from agentd.actors import prompts, retries, session
 from agentd.actors.seat import Seat
 from agentd.core import intents as i
+from agentd.core.identity import Identity
 from agentd.core.session import decide
 from agentd.core.trace import problems
 from agentd.protocol import facts as f
@@ -260,3 +261,31 @@ async def test_what_becomes_due_while_a_step_is_stored_is_not_forgotten() -> Non
     facts = await rig.goal("wait")
     assert isinstance(facts[-1], f.RunCompleted)
     await rig.end()
+
+
+async def test_the_identity_files_are_looked_at_for_runs_that_begin_and_not_for_those_that_queue(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow() -> str:
+        await go_on.wait()
+        return "done"
+
+    rig = make(lambda request: slow())
+    seat = await rig.session()
+    looks = list[str]()
+    read = rig.shared.identity.read
+
+    async def counted(agent: str) -> Identity:
+        looks.append(agent)
+        return await read(agent)
+
+    monkeypatch.setattr(rig.shared.identity, "read", counted)
+    runs = [await rig.start(seat, f"turn {number}") for number in range(6)]
+    assert len(looks) == 1
+    go_on.set()
+    facts = [fact for run in runs for fact in await rig.ended(seat, run)]
+    begun = [fact for fact in facts if isinstance(fact, f.RunStarted)]
+    assert len({fact.identity for fact in begun} - {None}) == 1
+    assert len(looks) == len(begun) == 6
