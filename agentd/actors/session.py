@@ -293,7 +293,7 @@ class SessionActor:
         facts: Sequence[f.AnyFact],
         bodies: Sequence[bytes],
         after: Session,
-        commands: Sequence[Taken],
+        commands: list[Taken],
     ) -> None:
         """Stored: from here on everybody may see it."""
         self.state = after
