@@ -46,6 +46,7 @@ class SimClient:
         self.anonymous = 0
         self.runs: list[str] = []
         self.tasks: list[str] = ["nothing"]
+        self.running: list[str] = []
         self.gates: list[str] = []
         self.entries: list[str] = []
         self.answers: dict[str, int] = {}
@@ -184,6 +185,9 @@ class SimClient:
         if frame.type == "agent.plan":
             self.tasks = [task["id"] for task in frame.tasks or ()] or self.tasks
             self.gates = [gate["id"] for gate in frame.gates or ()]
+        if frame.type == "agent.status" and frame.task is not None:
+            others = [task for task in self.running if task != frame.task]
+            self.running = [*others, frame.task] if frame.status == "running" else others
         if frame.entry is not None:
             self.entries = [*self.entries, frame.entry][-KNOWN_MAX:]
 
@@ -213,20 +217,20 @@ def _control(action: str, **fields: Any) -> dict[str, Any]:
 Ask = Callable[[SimClient, int, int], dict[str, Any]]
 ASKS: dict[str, tuple[int, Ask]] = {
     "chat": (10, _start),
-    "goal": (14, lambda c, one, other: _start(c, one, other, content=f"/goal reach {one}; then {other}")),
+    "goal": (24, lambda c, one, other: _start(c, one, other, content=f"/goal reach {one}; then {other}")),
     "goal drop": (3, lambda c, one, other: _control("goal", goal=f"drop {one}; then {other}", overflow="drop")),
     "interrupt": (2, lambda c, one, other: _start(c, one, other, input_mode="interrupt")),
     "reject": (2, lambda c, one, other: _start(c, one, other, input_mode="reject")),
     "steer": (4, lambda c, one, other: _control("steer", text=f"rather {one}")),
     "follow up": (3, lambda c, one, other: _control("follow_up", text=f"and {one}")),
-    "pause": (3, lambda c, one, other: _control("pause")),
+    "pause": (2, lambda c, one, other: _control("pause")),
     "resume": (4, lambda c, one, other: _control("resume")),
     "cancel": (2, lambda c, one, other: _control("cancel")),
     "cancel run": (2, lambda c, one, other: _control("cancel", run=_pick(c.runs, one, "run_x"))),
     "cancel task": (3, lambda c, one, other: _control("cancel", task=_pick(c.tasks, one, "t"))),
-    "retry": (2, lambda c, one, other: _control("retry", task=_pick(c.tasks, one, "t"))),
-    "approve": (4, lambda c, one, other: _control("approve" if other % 4 else "block", gate=_pick(c.gates, one, "g"))),
-    "review": (3, lambda c, one, other: _control("approve" if other % 3 else "block", task=_pick(c.tasks, one, "t"))),
+    "retry": (1, lambda c, one, other: _control("retry", task=_pick(c.tasks, one, "t"))),
+    "approve": (3, lambda c, one, other: _control("approve" if other % 4 else "block", gate=_pick(c.gates, one, "g"))),
+    "review": (2, lambda c, one, other: _control("approve" if other % 3 else "block", task=_pick(c.tasks, one, "t"))),
     "answer": (3, lambda c, one, other: {**_control("answer", task=_pick(c.tasks, one, "t")), "value": "yes"}),
     "clear": (1, lambda c, one, other: _control("clear_saturation")),
     "new": (1, lambda c, one, other: {"type": "session.new"}),

@@ -277,7 +277,8 @@ def _permits(server: Any, actors: list[SessionActor]) -> Iterator[tuple[str, str
         if len(set(places)) != len(places):
             yield "permits", f"a number stands twice: free {list(permits.free)}, kept {kept}, held {held}"
         missing = permits.capacity - len(places)
-        if not 0 <= missing <= (len(server.memory._working) if permits is dispatcher.models else 0):
+        draining = server.reception.draining_ms is not None  # what was begun as it came is not started any more
+        if not draining and not 0 <= missing <= (len(server.memory._working) if permits is dispatcher.models else 0):
             which = "models" if permits is dispatcher.models else "workers"
             yield "permits", f"{missing} of {permits.capacity} {which} are nowhere, {summaries} for summaries"
     for actor in actors:

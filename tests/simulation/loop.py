@@ -51,6 +51,7 @@ class SimLoop(BaseEventLoop):
     def go_on(self) -> None:
         """Take back a `stop` that was asked for while it did not run any more."""
         self._stopping = False
+        self._turns_before = self.turns
 
     def _run_once(self) -> None:
         self._let_time_pass()

@@ -16,7 +16,7 @@ from agentd.tools.tool import Context, ToolError
 from tests.simulation.process import Faults
 
 KINDS = ("rate_limit", "timeout", "network", "unavailable", "auth", "refused", "malformed_output", "context_length")
-DEAF_S = 14.0  # longer than an attempt that was cancelled may go on before it is abandoned
+DEAF_S = (0.2, 1.0, 28.0)  # the last is longer than a cancelled attempt may go on before it is abandoned
 HANG_LOOKS = 180  # every 5 s whether it is healed; 15 min in all
 
 
@@ -52,8 +52,9 @@ class SimProvider:
         try:
             return await self._complete(request, events)
         except asyncio.CancelledError:
-            if self._chance.random() < 0.1 and request.purpose != "summary":
-                await self._deaf()
+            luck = self._chance.random()
+            if luck < 0.3 and request.purpose != "summary" and await self._deaf() and luck < 0.2:
+                return ModelReply(content=f"{label_now()} at last", usage=Usage(calls=1), finish_reason="stop")
             raise
         finally:
             self.calls -= 1
@@ -65,12 +66,13 @@ class SimProvider:
     async def close(self) -> None:
         """Nothing is open."""
 
-    async def _deaf(self) -> None:
-        """It does not hear that it is cancelled."""
+    async def _deaf(self) -> bool:
+        """It does not hear that it is cancelled; False when it is told again."""
         try:
-            await asyncio.sleep(DEAF_S * self._chance.random() * 2)
+            await asyncio.sleep(self._chance.choice(DEAF_S) * self._chance.random())
         except asyncio.CancelledError:
-            return
+            return False
+        return True
 
     async def _complete(self, request: ModelRequest, events: Events) -> ModelReply:
         chance = self._chance
@@ -118,7 +120,7 @@ def plan(chance: random.Random) -> dict[str, Any]:
     """A valid plan: each task may depend on earlier ones, gates and questions included."""
     tasks: list[dict[str, Any]] = []
     gates: list[dict[str, Any]] = []
-    for number in range(chance.choice((1, 2, 3, 4, 6, 9))):
+    for number in range(chance.choice((1, 3, 4, 6, 9, 12))):
         earlier = [node["id"] for node in (*tasks, *gates)]
         depends = sorted(chance.sample(earlier, min(len(earlier), chance.choice((0, 0, 1, 1, 2)))))
         if chance.random() < 0.1:

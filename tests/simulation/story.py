@@ -24,15 +24,19 @@ from tests.simulation.loop import Spinning
 from tests.simulation.provider import SimTool
 from tests.simulation.world import World
 
-ACTS = int(os.environ.get("AGENTD_ACTS", "60"))
+ACTS = int(os.environ.get("AGENTD_ACTS", "150"))
 CALM_S = 1_500.0
 LOOK_S = 1.0
+TOLD_S = 30  # a stalled reader has to come to its answers first
 ROUNDS_MAX = 40
 PEOPLE = (("ann", "local", "s0"), ("bob", "guest", "s1"), ("eve", "local", "s0"), ("op", "local", "s2"))
 MISFORTUNES = {
     "cut": 6, "stall": 3, "kill": 2, "kill mid commit": 2, "drain": 1, "full disk": 3, "slow disk": 2, "unread": 2,
     "model fails": 4, "model hangs": 2, "healed": 4, "jump": 1, "slow reader": 2, "rest": 1,
 }  # fmt: skip
+
+
+BURSTS = {"flicker": 2, "again": 4}
 
 
 class Act(NamedTuple):
@@ -57,7 +61,7 @@ class Broken(AssertionError):
 def acts_of(seed: int, count: int) -> list[Act]:
     """The first `count` acts of a seed."""
     chance = random.Random(f"{seed}/acts")
-    words = {**{name: weight for name, (weight, _) in ASKS.items()}, "nonsense": 5, "no frame": 1}
+    words = {**{name: weight for name, (weight, _) in ASKS.items()}, **BURSTS, "nonsense": 5, "no frame": 1}
     for_all = {name: weight for name, (weight, _) in ALL.items()}
     hurry = chance.choice((0.05, 0.4, 1.5))
     misfortune = chance.choice((0.0, 0.1, 0.25))
@@ -161,12 +165,35 @@ class _Story:
             person.send(NONSENSE[act.one % len(NONSENSE)], refused=True)
         elif act.what == "no frame":
             person.send_raw(NO_FRAMES[act.one % len(NO_FRAMES)])
+        elif act.what in BURSTS:
+            await self._burst(act, person)
         elif act.what in ALL:
             self.people[-1].send(ALL[act.what][1](self.people[-1], act.one, act.other))
         else:
             frame = ASKS[act.what][1](person, act.one, act.other)
             decides = frame.get("action") in ("approve", "block")
             person.send(frame, refused=decides and person.principal == "guest")
+
+    async def _burst(self, act: Act, person: SimClient) -> None:
+        """Frames that belong together, one right after the other."""
+        operator = self.people[-1]
+        match act.what:
+            case "flicker":
+                operator.send({"type": "agent.control", "action": "pause", "session": "*"})
+                await asyncio.sleep(act.other / 10_000)
+                person.send({"type": "chat.send", "content": f"in between {act.one}"})
+                operator.send({"type": "agent.control", "action": "resume", "session": "*"})
+            case "again":
+                if not person.running:
+                    person.send({"type": "agent.control", "goal": f"again {act.one}"})
+                for _ in range(40):  # until one of its tasks runs
+                    if person.running:
+                        break
+                    await asyncio.sleep(0.05)
+                task = person.running[act.one % len(person.running)] if person.running else "none"
+                for action in ("cancel", "retry"):
+                    person.send({"type": "agent.control", "action": action, "task": task})
+                    await asyncio.sleep(act.other / 10_000)
 
     async def _misfortune(self, act: Act, person: SimClient) -> None:
         world, faults = self.world, self.world.faults
@@ -197,7 +224,7 @@ class _Story:
             case "unread":
                 faults.read_fails = 0.3 * strength
             case "model fails":
-                faults.model_fails = strength
+                faults.model_fails = 0.5 * strength
             case "model hangs":
                 faults.model_hangs = 0.2 * strength
             case "healed":
@@ -224,7 +251,10 @@ class _Story:
             await self._settled()
         else:
             world.breach("liveness", f"people can't bring these to an end: {self._unfinished()}")
-        await asyncio.sleep(1.0)
+        for _ in range(TOLD_S):
+            await asyncio.sleep(1.0)
+            if not any(person.asked for person in self.people):
+                break
         self._all_told()
         self._all_quiet()
         world.kill()
@@ -240,27 +270,28 @@ class _Story:
             await asyncio.sleep(LOOK_S)
             if not self._moving():
                 return
-        world.breach("liveness", f"it still moves, or should: {self._moving()}")
+        left = self._moving()
+        name = next(name for name in ("liveness", "fact-missing", "unanswered") if name in left)
+        world.breach(name, f"{CALM_S:.0f} s after all was healed: {left}")
 
-    def _moving(self) -> list[str]:
-        """What has still to happen by itself."""
-        world, found = self.world, list[str]()
-        server = world.server
+    def _moving(self) -> dict[str, list[str]]:
+        """What has still to happen by itself, by the law that says so."""
+        world, server = self.world, self.world.server
         if server is None or not server.reception.ready:
-            return ["no server"]
+            return {"liveness": ["no server"]}
+        works, behind, asking = list[str](), list[str](), list[str]()
         for key, book in world.ledger.books.items():
-            found.extend(f"{key}: {what}" for what in _works(book.state, world.ledger.server_mode))
-        for person in self.people:
-            socket = person.socket
-            if socket is None or person.cursor != len(world.ledger.book(person.session).bodies):
-                found.append(f"{person.name} is at {person.cursor}")
-            elif [one for one in person.asked.values() if not one.waits]:
-                found.append(f"{person.name} waits for {list(person.asked)}")
+            works.extend(f"{key}: {what}" for what in _works(book.state, world.ledger.server_mode))
         for seat in server.directory:
             if seat._arriving is not None or (seat.actor is not None and (seat.actor._at_work or seat.actor._attempts)):
-                found.append(f"{seat.key} is at work")
-        found.extend(f"{key} is compacted" for key in (*server.memory._working, *server.memory._waiting))
-        return found
+                works.append(f"{seat.key} is at work")
+        works.extend(f"{key} is compacted" for key in (*server.memory._working, *server.memory._waiting))
+        for person in self.people:
+            if person.socket is None or person.cursor != len(world.ledger.book(person.session).bodies):
+                behind.append(f"{person.name} is at {person.cursor}")
+            asking.extend(name for name, one in person.asked.items() if not one.waits)
+        found = {"liveness": works, "fact-missing": behind, "unanswered": asking}
+        return {name: what for name, what in found.items() if what}
 
     def _unfinished(self) -> list[str]:
         return [run for book in self.world.ledger.books.values() for run in book.state.runs]
