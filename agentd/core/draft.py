@@ -90,9 +90,7 @@ class Draft:
         return Decision(facts=tuple(facts), state=self.state, answer=answer)
 
     def _figured(self, fact: AgentProgress) -> AgentProgress:
-        if fact.run is None:
-            return fact
-        run = self.run(fact.run)
+        run = self.run(fact.run or "")
         if run.kind == "chat":  # it has no plan, so there is nothing to tell
             return fact
         figures = run_figures(run, self.given.caps, self.given.retry_after_ms)

@@ -30,7 +30,16 @@ def test_a_question_is_worked_out(text: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["what happened on 2026-11-21?", "call 555-1234 please", "what is love", "version 1.2.3", "I ate 3 apples"]
+    "text",
+    [
+        "what happened on 2026-11-21?",
+        "call 555-1234 please",
+        "what is love",
+        "version 1.2.3",
+        "I ate 3 apples",
+        "what is a + b",
+        "what is 3 + b",
+    ],
 )
 def test_numbers_that_ask_for_nothing_are_left_alone(text: str) -> None:
     assert worked_out(text) is None

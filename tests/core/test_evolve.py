@@ -69,3 +69,11 @@ def test_usage_adds_up_over_attempts() -> None:
     assert state.runs[run].usage == f.Usage(
         model="second", input_tokens=11, output_tokens=22, ttft_ms=30, calls=3, estimated=True
     )
+
+
+def test_a_wave_that_admits_nothing_leaves_the_queues_as_they_are() -> None:
+    shell = Shell(i.Caps(workers=1))
+    run = shell.plan(model("a"), model("b"))
+    told: dict[str, Any] = {"run": run, "run_seq": 50, "phase": "workers", "status": "queued", "message": ""}
+    after_it = after(shell.state, f.AgentProgress, admitted=(), **told).runs[run]
+    assert (after_it.queued, after_it.ready, after_it.accepted_tasks) == (("b",), (), 2)

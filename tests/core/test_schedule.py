@@ -1,10 +1,11 @@
 """What may start now and why the rest may not (rulings 10, 11, 24, 25, 39)."""
 
+import msgspec
 import pytest
 
 from agentd.core import intents as i
 from agentd.core.schedule import blocked_by
-from agentd.core.session import due
+from agentd.core.session import decide, due
 from agentd.core.state import Run
 from agentd.protocol import facts as f
 from agentd.protocol.signals import Blocked
@@ -123,3 +124,30 @@ def test_a_switch_that_takes_nothing_says_so_and_holds_no_run() -> None:
     decided = [fact for fact in shell.facts if isinstance(fact, f.AgentStatus) and fact.task == "s"][-1]
     assert decided.message == "took nothing"
     assert [work.task for work in due(shell.state)] == ["answer"]
+
+
+@pytest.mark.parametrize("result", ["yes", "no"])
+def test_a_run_from_a_snapshot_of_an_older_release_settles_the_same(result: str) -> None:
+    """It does not say which ready tasks are to be watched; that is found anew."""
+    shells = []
+    for older in (False, True):
+        shell = Shell()
+        shell.workers = 2
+        shell.plan(
+            model("a"), model("b"),
+            task("switch", "s", "a", cases=(f.Case(match="yes", then=("l",)),), otherwise=("m",)),
+            model("l", "s"), model("m", "s"), task("join", "j", "l", "m", "b"), task("delay", "w", delay_s=3.0),
+        )  # fmt: skip
+        if older:
+            run = msgspec.structs.replace(run_of(shell), watched=None)
+            shell.state = msgspec.structs.replace(shell.state, runs={run.id: run})
+            intent = i.AttemptEnded(by=BY, run=run.id, task="a", attempt=1, outcome="done", result=result)
+            decided = decide(shell.state, intent, shell.given())
+            shells.append((run_of(shell).id, [(type(fact), getattr(fact, "task", None)) for fact in decided.facts]))
+        else:
+            known = len(shell.facts)
+            attempt(shell, "a", result=result)
+            shells.append(
+                (run_of(shell).id, [(type(fact), getattr(fact, "task", None)) for fact in shell.facts[known:]])
+            )
+    assert shells[0] == shells[1]

@@ -1,5 +1,6 @@
 """A session's rules beside the runs': what has to be alive, what time alone moves, keys, leaves, cancels, warnings."""
 
+import msgspec
 import pytest
 
 from agentd.core import intents as i
@@ -246,3 +247,34 @@ def test_clear_saturation_leaves_an_answer_that_is_being_made() -> None:
     end = [fact for fact in shell.facts if isinstance(fact, f.RUN_ENDS)]
     assert [(fact.run, type(fact)) for fact in end] == [(run, f.RunCompleted)]
     assert shell.state.leaf is None, "the answer is of the epoch before"
+
+
+def test_what_a_plan_would_need_to_go_on_is_the_least_of_what_is_ready() -> None:
+    """A task without a model needs a worker alone; a model task both; beyond the cap nothing helps."""
+    shell = Shell(i.Caps(workers=3, dispatch=3))
+    shell.workers = 0
+    shell.plan(model("a"), task("question", "q"), task("tool", "t", "q", tool="text"), model("m", "q"))
+    assert shell.state.run is not None
+    assert shell.state.run.queued == ("a",)
+    assert wants(shell.state, False, 3) == (True, True), "the model task that is queued"
+    shell.tell(i.AnswerQuestion(by=BY, task="q", value="yes"))
+    assert set(shell.state.run.ready) == {"t", "m"}
+    assert wants(shell.state, False, 3) == (True, False), "the tool's task would go"
+    assert wants(shell.state, False, 1) == (True, True), "but for the cap"
+
+
+def test_ready_model_tasks_want_both_and_a_queued_tool_wants_a_worker() -> None:
+    shell = Shell(i.Caps(workers=3, dispatch=4))
+    shell.workers = 0
+    shell.plan(task("tool", "t", tool="text"), task("question", "q"), model("m", "q"))
+    assert wants(shell.state, False, 4) == (True, False)
+    shell = Shell(i.Caps(workers=1, dispatch=4))
+    shell.plan(model("a"), task("delay", "d", delay_s=9.0), model("b"))
+    run = shell.state.run
+    assert run is not None
+    waiting = msgspec.structs.replace(run, queued=(), ready=("d", "b"))
+    state = msgspec.structs.replace(shell.state, runs={run.id: waiting})
+    assert wants(state, False, 4) == (True, True), "the model task, not the delay"
+    delayed = msgspec.structs.replace(run, queued=(), ready=("d",))
+    state = msgspec.structs.replace(shell.state, runs={run.id: delayed})
+    assert wants(state, False, 4) == (False, False), "a timer waits for no permit"
