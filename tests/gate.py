@@ -1,8 +1,10 @@
 """The release gate: says check by check whether this may be released. `make gate`; also the end of `.ci/run`.
 
-`make test` writes what every test did (`.test-results.xml`); each milestone here is a named set of those, which has to
-be there and to have passed: a set that is empty fails. Beside them: the coverage of the rules, the number of tests, a
-short run of the bench with its invariants, and with AGENTD_LIVE=1 one turn with a real model, which needs a key.
+`make test-measured` writes what every test did (`.test-results.xml`) and what of agentd ran (`.coverage.json`). Each
+milestone here is a named set of those tests, which has to be there and to have passed: a set that is empty fails.
+Beside them: the coverage of the whole tree, and of the rules by their own tests alone (decision 130), the number of
+tests, a short run of the bench with its invariants, and with AGENTD_LIVE=1 one turn with a real model, which needs a
+key.
 """
 
 import json
@@ -18,8 +20,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".test-results.xml"
 COUNT = Path(__file__).with_name("count.txt")
-CORE_PERCENT = 95.0
+MEASURED = ROOT / ".coverage.json"
+TREE_PERCENT = 90.0
+CORE_PERCENT = 100.0
+# By these alone; what tries random orders has no part in it, so that the figure is the same every time.
+CORE_TESTS = ("tests/core", "tests/protocol", "tests/replay", "tests/test_traces.py")
+CORE_RANDOM = "tests/core/test_session_stateful.py"
 OLD_S = 3_600.0
+APART_S = 60.0  # between the two files that one run of the tests writes
 
 # Each milestone and the test files that prove it.
 MILESTONES: dict[str, tuple[str, ...]] = {
@@ -56,7 +64,8 @@ def main() -> int:
     checks += [(name, _milestone(modules)) for name, modules in MILESTONES.items()]
     checks += [
         ("the number of tests does not fall", _count),
-        (f"branch coverage of the rules, at least {CORE_PERCENT:g} %", _coverage),
+        (f"branch coverage of the whole tree, at least {TREE_PERCENT:g} %", _tree),
+        (f"branch coverage of the rules by their own tests, at least {CORE_PERCENT:g} %", _core),
         ("a short run of the bench keeps its invariants", _bench),
         ("a turn with a real model", _live),
     ]
@@ -121,17 +130,34 @@ def _count() -> str:
     return f"{now}, at least {least}"
 
 
-def _coverage() -> str:
+def _tree() -> str:
+    """All tests; what a server does that a test started as a process of its own is not in it."""
+    if not MEASURED.exists() or abs(MEASURED.stat().st_mtime - RESULTS.stat().st_mtime) > APART_S:
+        raise Failed("these tests were not measured: `make test-measured`")
+    found = json.loads(MEASURED.read_text())
+    totals = found["totals"]
+    percent = float(totals["percent_covered"])
+    least = sorted((one["summary"]["percent_covered"], name) for name, one in found["files"].items())[:3]
+    said = f"{percent:.1f} %, of branches {100 * totals['covered_branches'] / totals['num_branches']:.1f} %; least "
+    said += ", ".join(f"{name} {part:.0f} %" for part, name in least)
+    if percent < TREE_PERCENT:
+        raise Failed(said)
+    return said
+
+
+def _core() -> str:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "coverage.json"
         _run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/core", "tests/test_traces.py",
-             "--cov=agentd.core", "--cov-branch", f"--cov-report=json:{out}"],
-            600,
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", *CORE_TESTS, f"--ignore={CORE_RANDOM}",
+             "--cov=agentd.core", "--cov=agentd.protocol", "--cov-branch", f"--cov-report=json:{out}"],
+            600, {"COVERAGE_FILE": f"{folder}/data"},
         )  # fmt: skip
-        percent = float(json.loads(out.read_text())["totals"]["percent_covered"])
+        found = json.loads(out.read_text())
+    percent = float(found["totals"]["percent_covered"])
     if percent < CORE_PERCENT:
-        raise Failed(f"{percent:.1f} %")
+        missing = [name for name, one in found["files"].items() if one["summary"]["percent_covered"] < CORE_PERCENT]
+        raise Failed(f"{percent:.2f} %, not all of {', '.join(missing)}")
     return f"{percent:.1f} %"
 
 
@@ -172,11 +198,12 @@ def _live() -> str:
     return f"{len(said.strip())} characters"
 
 
-def _run(command: list[str], seconds: float) -> str:
+def _run(command: list[str], seconds: float, env: dict[str, str] | None = None) -> str:
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
-        )
+            command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise Failed(f"{' '.join(command[1:5])} took more than {seconds:.0f} s") from None
     if done.returncode:

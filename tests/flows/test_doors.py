@@ -83,6 +83,8 @@ def test_arguments_reach_the_server_and_the_tests(fresh: Path) -> None:
     assert "agentd serve --port 0" in make(fresh, "--dry-run", "run", "ARGS=--port 0").stdout
     said = make(fresh, "--dry-run", "test", "ARGS=-k name").stdout
     assert "pytest -n 2 --dist worksteal --junitxml=.test-results.xml -k name" in said
+    measured = make(fresh, "--dry-run", "test-measured", "ARGS=-k name").stdout
+    assert "--junitxml=.test-results.xml --cov=agentd --cov-branch --cov-report=json:.coverage.json -k name" in measured
 
 
 def test_the_gate_of_every_change_runs_check_and_test_and_reads_nothing(fresh: Path) -> None:
@@ -101,4 +103,5 @@ def test_the_gate_of_every_change_runs_check_and_test_and_reads_nothing(fresh: P
         [fresh / ".ci" / "run"], cwd="/", env={"PATH": str(fresh / "bin")},
         capture_output=True, text=True, timeout=30, input="somebody types", check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout.strip()) == (3, f"{fresh}|check test|true|"), "and stops there when that fails"
+    said = f"{fresh}|check test-measured|true|"
+    assert (done.returncode, done.stdout.strip()) == (3, said), "and stops there when that fails"
