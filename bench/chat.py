@@ -104,6 +104,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--turns", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fresh", action="store_true", help="new sessions in each round: else they grow, and recall")
     options = parser.parse_args()
     os.sched_setaffinity(0, {1} if len(os.sched_getaffinity(0)) > 1 else {0})
     ratios = []
@@ -114,12 +115,13 @@ def main() -> int:
         try:
             url = agentd.first_line.split()[-1]
             headers = {"Authorization": f"Bearer {(state / 'agentd' / 'token').read_text().strip()}"}
-            ours = url.replace("http", "ws") + "/v1/agents/default/stream?session=chat{}"
+            ours = url.replace("http", "ws") + "/v1/agents/default/stream?session="
             theirs = f"ws://127.0.0.1:{floor.first_line.strip()}/{{}}"
             before = counters(url)
-            for _ in range(options.rounds):
+            for number in range(options.rounds):
                 base = measure(floor, theirs, {}, options, False)
-                ratios.append(measure(agentd, ours, headers, options, True) / base)
+                sessions = f"{ours}chat{number if options.fresh else ''}.{{}}"
+                ratios.append(measure(agentd, sessions, headers, options, True) / base)
             after = counters(url)
         finally:
             agentd.stop()
