@@ -22,12 +22,13 @@ from agentd.core.lifecycle import IllegalMove
 from agentd.core.state import SNAPSHOT_VERSION, Session
 from agentd.protocol import facts as f
 from agentd.protocol.codec import decode_fact
-from agentd.protocol.errors import Conflict, Forbidden, Overloaded, StorageUnavailable
+from agentd.protocol.errors import AgentdError, Conflict, Forbidden, Overloaded, StorageUnavailable
 from agentd.store.store import Loaded
 
 SWEEP_S = 5.0
 UNUSED_S = 30.0  # a session without followers and without work leaves after so long
 RECOVER_AT_ONCE = 64
+RECOVER_AGAIN_S = 1.0
 
 log = structlog.get_logger(__name__)
 _state = msgspec.json.Decoder(Session)
@@ -42,6 +43,7 @@ class Directory:
         self._resident_bytes = resident_bytes
         self._seats: dict[str, Seat] = {}
         self._loading: dict[str, asyncio.Future[Seat | None]] = {}
+        self._unrecovered: set[str] = set()  # with unfinished runs, and not here since the start
 
     @property
     def awake(self) -> int:
@@ -102,6 +104,7 @@ class Directory:
     async def recover(self) -> int:
         """Before the first client: every session with unfinished runs gets one `Recovered`; how many those were."""
         keys = await self.shared.store.unfinished()
+        self._unrecovered.update(keys)
         for begin in range(0, len(keys), RECOVER_AT_ONCE):
             some = keys[begin : begin + RECOVER_AT_ONCE]
             tasks = [self.shared.supervisor.start(f"recover {key}", self._recover(key)) for key in some]
@@ -109,12 +112,25 @@ class Directory:
         return len(keys)
 
     async def _recover(self, key: str) -> None:
-        seat = await self.find(key)
-        if seat is not None and seat.broken is None:
+        """One that can't be read now is tried again: else nobody would go on with its runs."""
+        try:
+            seat = await self.find(key)
+            if seat is not None and seat.broken is None:
+                await (await seat.awake()).quiet()
+        except (AgentdError, TimeoutError) as error:
+            log.warning("session.not_recovered", session=key, reason=str(error) or type(error).__name__)
+            self.shared.clock.call_later(RECOVER_AGAIN_S, lambda: self._recover_again(key))
+
+    def _tell_recovered(self, actor: SessionActor) -> None:
+        """The first that a session hears in this process, whoever brings it in: what ran in the last one is cut off."""
+        key = actor.state.key
+        if key in self._unrecovered and actor.broken is None:
             by = f.By(principal="agentd", via="recovery")
-            actor = await seat.awake()
             actor.tell(Recovered(by=by, drained=self.shared.load.drained_before), "result")
-            await actor.quiet()
+        self._unrecovered.discard(key)
+
+    def _recover_again(self, key: str) -> None:
+        self.shared.supervisor.start(f"recover {key}", self._recover(key))
 
     async def sweep(self) -> None:
         """For ever: put to rest and let go of what nobody needs awake; sooner when memory is short."""
@@ -171,6 +187,7 @@ class Directory:
             seat = self._seats.get(key)  # somebody may have adopted it, and written to it, while it was read
             if seat is None and actor is not None:
                 seat = self._seats[key] = Seat(self.shared, actor, self._again)
+                self._tell_recovered(actor)
             loading.set_result(seat)
         except Exception as error:
             loading.set_exception(error)

@@ -217,6 +217,8 @@ class Seat:
                 actor.tell(one.intent, one.lane, one.caller)
             except AgentdError as error:
                 self._refuse(one, error)
+        if actor.state.runs:  # what it was to be woken for meanwhile, be it that it could not be read then
+            actor.wake()
 
     def _not_come(self, error: Exception) -> None:
         """It can't be read: clients are told, what agentd wanted itself is tried again."""

@@ -29,7 +29,7 @@ from agentd.providers.provider import Events, ModelReply, ModelRequest, ToolCall
 from agentd.settings import Settings
 from agentd.store.store import Record
 from agentd.supervisor import Supervisor
-from tests.store.memory_store import MemoryStore
+from tests.store.memory_store import Disk, MemoryStore
 
 BY = f.By(principal="local", via="ws")
 WAIT_S = 10.0
@@ -81,14 +81,17 @@ def calls(*asked: tuple[str, dict[str, Any]]) -> ModelReply:
 class Rig:
     """One server's actors. Close it with `end`."""
 
-    def __init__(self, script: Script, settings: Settings | None = None, *, offline: bool = False) -> None:
+    def __init__(
+        self, script: Script, settings: Settings | None = None, *, offline: bool = False, disk: Disk | None = None
+    ) -> None:
+        """`disk`: what another process left."""
         self.settings = settings or Settings()
         limits = self.settings.limits
         self.clock = SystemClock()
         self.fatal: list[str] = []
         self.replays = True  # False where a test writes to the log beside its session
         self.supervisor = Supervisor(self.clock, self.fatal.append)
-        self.store = MemoryStore(clock=self.clock, supervisor=self.supervisor)
+        self.store = MemoryStore(clock=self.clock, supervisor=self.supervisor, disk=disk)
         self.model = Scripted(script, offline=offline)
         self.shared = Shared(
             settings=self.settings,

@@ -9,7 +9,7 @@ from agentd.actors.heartbeat import liveness
 from agentd.actors.seat import SNAPSHOT_FACTS, Seat
 from agentd.core import intents as i
 from agentd.protocol import facts as f
-from agentd.protocol.errors import Overloaded, StorageUnavailable
+from agentd.protocol.errors import Conflict, Overloaded, StorageUnavailable
 from agentd.settings import Limits, Settings
 from tests.actors.rig import BY, Heard, Rig, Script, Sink, plan
 
@@ -237,3 +237,29 @@ async def test_a_timer_rings_for_a_session_that_rests_wherever_the_wall_clock_is
     assert rig.directory.let_go(ALL, ALL) == 1
     facts = await rig.ended(seat, run)
     assert isinstance(facts[-1], f.RunCompleted)
+
+
+async def test_a_wake_that_could_not_be_read_for_is_not_lost_when_somebody_else_brings_it_in(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was to be tried again; who came first took the timer away, and was refused: the run stood (seed 141)."""
+    rig.shared.load.server_paused = True
+    seat = await rig.session()
+    seat.feed.add(Sink(), 0)
+    run = await rig.start(seat, "held")
+    assert rig.directory.let_go(ALL, ALL) == 1
+    load, failed = rig.store.load, asyncio.Event()
+
+    async def failing(session: str) -> object:
+        failed.set()
+        raise StorageUnavailable("the disk is away")
+
+    monkeypatch.setattr(rig.store, "load", failing)
+    rig.shared.load.server_paused = False
+    seat.mode_changed()
+    await failed.wait()
+    await asyncio.sleep(0)
+    monkeypatch.setattr(rig.store, "load", load)
+    with pytest.raises(Conflict):
+        await rig.tell(seat, i.StartRun(by=BY, run="run_x", kind="chat", content="no", mode="reject"))
+    assert isinstance((await rig.ended(seat, run))[-1], f.RunCompleted)
