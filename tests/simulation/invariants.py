@@ -15,6 +15,7 @@ from agentd.actors.session import SessionActor
 from agentd.core.evolve import evolve
 from agentd.core.intents import Caps, StartRun
 from agentd.core.memory import protected
+from agentd.core.replay import Difference, Replay
 from agentd.core.server import KEY as SERVER
 from agentd.core.state import Session
 from agentd.core.trace import Checker
@@ -33,6 +34,7 @@ LAWS = {
     "snapshot-lags": "a snapshot is the state at its number",
     "row-lags": "the row of a session says what its state says",
     "trace": "every run is well formed",
+    "replay": "the rules come to the same facts again, from what these say alone",
     "begun-while-paused": "nothing begins while its session or the server is paused",
     "late-result": "a result is taken from the attempt that runs and from no other",
     "key-twice": "one idempotency key starts one run",
@@ -63,8 +65,9 @@ Breach = Callable[[str, str], None]
 class Book:
     """What was committed of one session."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, caps: Caps) -> None:
         self.bodies: list[bytes] = []
+        self.replay = Replay(key, caps)
         self.state = Session(key=key, agent="", owner="")
         self.states: dict[int, Session] = {}
         self.acknowledged = 0
@@ -88,7 +91,7 @@ class Ledger:
 
     def book(self, key: str) -> Book:
         if key not in self.books:
-            self.books[key] = Book(key)
+            self.books[key] = Book(key, self._caps)
         return self.books[key]
 
     # ---- an append on its way ---------------------------------------------------------------------------------------
@@ -112,8 +115,13 @@ class Ledger:
                 self._of_server(fact)
             else:
                 self._fact(book, fact)
+                self._replayed(append.session, book.replay.feed(record.step, fact))
         if append.session != SERVER and append.records:
             self._step(book, append)
+
+    def _replayed(self, key: str, wrong: Difference | None) -> None:
+        if wrong is not None:
+            self._breach("replay", f"{key} seq {wrong.seq}: {wrong.why} {wrong.fields}")
 
     def acknowledged(self, append: Append) -> None:
         if append.records:
