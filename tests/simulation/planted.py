@@ -304,24 +304,6 @@ def command_lost_while_read(patch: Patch) -> None:
     patch.setattr(Seat, "tell", into_nothing)
 
 
-@fault("liveness", seed=132, before=True)
-def mode_change_not_heard(patch: Patch) -> None:
-    """A session whose step is on its way when the server goes on is not woken."""
-    changed = SessionActor.mode_changed
-
-    def deaf(self: SessionActor) -> None:
-        if self.state.runs:
-            changed(self)
-
-    patch.setattr(SessionActor, "mode_changed", deaf)
-
-
-@fault("permits", "counters", "internal", seed=141, before=True)
-def rest_with_something_to_store(patch: Patch) -> None:
-    """What is tried again does not keep a session awake."""
-    patch.setattr(SessionActor, "_busy", property(lambda self: bool(self._at_work or self._mailbox)))
-
-
 @fault("spins", "liveness", seed=48, before=True)
 def worker_handed_to_and_fro(patch: Patch) -> None:
     """Who lacks both waits for a worker and does not say that it lacks a model permit too."""
@@ -333,15 +315,3 @@ def worker_handed_to_and_fro(patch: Patch) -> None:
         return worker, model and not worker
 
     patch.setattr(permits, "wants", worker_first)
-
-
-@fault("liveness", seed=147, before=True)
-def due_while_stored(patch: Patch) -> None:
-    """The timer is set for what is due from now on, and not for what became due while the step was stored."""
-
-    def from_now(self: SessionActor) -> None:
-        now = self._steady.now_ms(self.state.ts, timed=True)
-        at = rules.next_timer(self.state, self.shared.load.server_paused, self.shared.caps.warning_s, now)
-        self.alarm.set(at, now)
-
-    patch.setattr(SessionActor, "_set_timer", from_now)
