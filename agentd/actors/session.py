@@ -257,7 +257,7 @@ class SessionActor:
             now=now, server_paused=load.server_paused, retry_after_ms=load.retry_after_ms(self.state.mode == "paused"),
             paths=self._paths.windows, path_summaries=self._paths.summaries, items=ahead.items,
             contents=ahead.contents, identity=ahead.identity, results=ChainMap(ahead.results, self.words.results),
-            ended_runs=frozenset(ahead.ended_runs), caps=self.shared.caps_now(),
+            caps=self.shared.caps_now(),
         )  # fmt: skip
 
     def _given(self, step: i.Given, intent: i.AnyIntent, state: Session, ahead: Ahead, nth: int) -> i.Given:
@@ -269,6 +269,7 @@ class SessionActor:
             models=self._held.free_models(state, self._attempts.lingering(state)),
             queue_room=self._held.room(),
             used_key=ahead.keys.get(key) if key is not None else None,
+            ended_runs=frozenset(ahead.ended_runs),
         )
 
     def _fault(self, envelope: Envelope) -> Internal:

@@ -289,3 +289,13 @@ async def test_the_identity_files_are_looked_at_for_runs_that_begin_and_not_for_
     begun = [fact for fact in facts if isinstance(fact, f.RunStarted)]
     assert len({fact.identity for fact in begun} - {None}) == 1
     assert len(looks) == len(begun) == 6
+
+
+async def test_a_run_that_ended_a_command_before_in_the_same_step_is_known_to_have_ended(make: Make) -> None:
+    rig = make(lambda request: "done")
+    seat = await rig.session()
+    rig.shared.load.server_paused = True
+    run = await rig.start(seat, "hello")
+    twice = [asyncio.ensure_future(rig.tell(seat, i.Cancel(by=BY, run=run))) for _ in range(2)]
+    first, second = await asyncio.gather(*twice)
+    assert (first.queued_cancelled, second.queued_cancelled) == (1, 0)
