@@ -43,6 +43,7 @@ MILESTONES: dict[str, tuple[str, ...]] = {
         "tests.core.test_lifecycle", "tests.core.test_session_stateful", "tests.core.test_orders",
         "tests.core.test_rulings",
     ),
+    "the simulation: seeds of the whole server, and every planted fault found": ("tests.simulation",),
     "memory: its laws, recall, forgetting, import": (
         "tests.core.test_memory", "tests.store.test_recall", "tests.flows.test_memory", "tests.flows.test_import",
     ),

@@ -42,7 +42,6 @@ from agentd.protocol.replies import Pong, SessionResumed
 
 FIRST_FRAME_S = 10.0
 FIRST_FRAME_BYTES = 64 * 1024
-CALM_S = 0.1  # a socket that was refused for load is not read for so long (rulings 28)
 
 log = structlog.get_logger(__name__)
 
@@ -155,7 +154,7 @@ class Client:
         except AgentdError as error:
             self._send_error(error, frame.id)
             if isinstance(error, Overloaded):
-                self.socket.pause_reading(CALM_S)
+                self.socket.pause_reading(self.reception.calm_s())
         except Exception:
             self._send_error(self.fault(frame), frame.id)
 
@@ -337,7 +336,7 @@ class Client:
         limit = self.reception.settings.limits.requests_per_socket
         error = self.reception.overloaded("mailbox", limit, limit, "too many requests of this socket are unanswered")
         self._send_error(error, request)
-        self.socket.pause_reading(CALM_S)
+        self.socket.pause_reading(self.reception.calm_s())
 
     def _send_error(self, error: AgentdError, request: str | None) -> None:
         self.counted(error)

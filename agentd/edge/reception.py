@@ -22,6 +22,8 @@ from agentd.protocol.signals import AgentState, Signal
 
 REQUEST_S = 30.0
 LATE_EVERY_S = 1.0
+CALM_MAX_S = 0.1
+REFUSALS_PER_S = 1_500  # at some 30 µs each 5 % of a core
 
 
 class Reception:
@@ -40,6 +42,16 @@ class Reception:
         self.draining_ms: int | None = None
         self._watched: deque[Ask] = deque()
         self._connected: dict[str, int] = {}
+        self._calm_until_s = 0.0
+
+    # ---- refusing for load ------------------------------------------------------------------------------------------
+
+    def calm_s(self) -> float:
+        """How long a socket that was refused for load is not read now: until its turn among all that were (rulings 28).
+        With one pause for all, what few sockets had sent in an overload was refused long after it was over."""
+        now = self.clock.monotonic_s()
+        self._calm_until_s = min(max(self._calm_until_s, now) + 1 / REFUSALS_PER_S, now + CALM_MAX_S)
+        return self._calm_until_s - now
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from agentd.actors.server import ServerActor
 from agentd.edge.ask import Ask
 from agentd.edge.auth import Auth
-from agentd.edge.reception import Reception
+from agentd.edge.reception import CALM_MAX_S, REFUSALS_PER_S, Reception
 from agentd.protocol import facts as f
 from agentd.protocol.errors import AgentdError, StorageUnavailable
 from agentd.store.store import Append
@@ -75,3 +75,20 @@ async def test_what_is_held_back_by_a_pause_that_is_not_stored_goes_on(
     assert not rig.shared.load.server_paused
     facts = await rig.ended(seat, runs[0])
     assert isinstance(facts[-1], f.RunCompleted)
+
+
+async def test_refused_sockets_come_back_one_after_the_other_few_soon_and_none_after_a_tenth_of_a_second(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many refusals a second cost 5 % of a core, however many sockets there are (rulings 28)."""
+    server = ServerActor(rig.shared)
+    reception = Reception(rig.shared, rig.directory, server, cast(Auth, None), "log")
+    now = [100.0]
+    monkeypatch.setattr(rig.clock, "monotonic_s", lambda: now[0])
+    assert reception.calm_s() == pytest.approx(1 / REFUSALS_PER_S)
+    waits = [reception.calm_s() for _ in range(400)]
+    assert waits == sorted(waits)
+    assert waits[29] == pytest.approx(31 / REFUSALS_PER_S)
+    assert waits[-1] == pytest.approx(CALM_MAX_S)
+    now[0] += CALM_MAX_S
+    assert reception.calm_s() == pytest.approx(1 / REFUSALS_PER_S), "what is over is not paid for later"
