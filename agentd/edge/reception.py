@@ -23,7 +23,7 @@ from agentd.protocol.signals import AgentState, Signal
 REQUEST_S = 30.0
 LATE_EVERY_S = 1.0
 CALM_MAX_S = 0.1
-REFUSALS_PER_S = 1_500  # at some 30 µs each 5 % of a core
+REFUSALS_PER_S = 1_000  # at some 30 µs each 3 % of a core
 
 
 class Reception:
